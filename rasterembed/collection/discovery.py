@@ -15,6 +15,7 @@ from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.name_pattern import fits_pattern
+from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.collection_rules import is_scene
 from rasterembed.store.folder import FolderStorage
@@ -23,6 +24,9 @@ from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.uploads import is_output
+
+_ENDINGS = "a list of scenes ends in .txt, and a STAC document in .json, .geojson or .parquet"
+"""Advice for a file with another ending."""
 
 _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
@@ -74,6 +78,8 @@ def discover(
     elif lower.endswith(".parquet"):
         listing = listing_of(uri, scenes_of_geoparquet(store, uri, assets))
     elif is_scene(uri) or os.path.isfile(uri):
+        if not is_scene(uri):
+            _check_raster(store, uri)
         listing = listing_of(uri, _described(store, [FoundScene(uri)]))
     elif is_https(uri):
         raise UsageError(
@@ -83,8 +89,24 @@ def discover(
     else:
         listing = listing_of(uri, list(_below(store, uri)))
     if not listing.scenes:
-        raise DataError(f"{uri}: no scene was found: check the address")
+        hint = f"; {_ENDINGS}" if os.path.splitext(uri)[1] and not os.path.isdir(uri) else ""
+        raise DataError(f"{uri}: no scene was found: check the address{hint}")
     return listing
+
+
+def _check_raster(store: ObjectStore, uri: str) -> None:
+    """Refuse a file that is no raster, and whose ending is not that of a raster. It may be a list of scenes.
+
+    Raises:
+        DataError: if the file cannot be opened as a raster. The text names the endings of lists and documents.
+    """
+    try:
+        with open_raster(store, uri):
+            pass
+    except StoreError:
+        raise
+    except DataError as error:
+        raise DataError(f"{error}; {_ENDINGS}") from error
 
 
 def _searched(store: ObjectStore, address: str, assets: tuple[str, ...], search: StacSearch) -> Listing:

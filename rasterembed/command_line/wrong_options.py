@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
@@ -21,6 +22,10 @@ _WITH_ROOT = tuple(f"rasterembed {name} " for name in ("collection", "datasets",
 
 _running: list[tuple[App, Sequence[str]]] = []
 """The command that is running, and its words. Threads of the command give messages too, so it is not a `ContextVar`."""
+
+_NEAR_OPTION = 0.75
+"""Smallest similarity of an option to a wrong one, from 0 to 1, as `difflib.get_close_matches` counts it. One wrong
+letter in a name of four gives 0.75."""
 
 _NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")
 """A list of numbers that begins with a minus sign, such as `-1,1,1`."""
@@ -69,8 +74,22 @@ def usage_error(error: CycloptsError | UsageError) -> str:
             f"{error.unused_tokens[0]!r} is one argument too many: put a pattern, or a name with spaces, in quotes; "
             "--help lists the arguments and options"
         )
-    text = one_line(error, limit=1000)
-    return f"{text} --help lists all options." if isinstance(error, UnknownOptionError) else text
+    return _unknown_option(error) if isinstance(error, UnknownOptionError) else one_line(error, limit=1000)
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    """Return one line about an option that the command does not have. It names an option with nearly the same letters.
+
+    Cyclopts compares the names with their dashes, so it finds options near that have only a few letters in common.
+    """
+    word = error.token.keyword or error.token.value
+    name = word.removeprefix("--")
+    known = [
+        each.removeprefix("--") for argument in error.argument_collection if argument.parse for each in argument.names
+    ]
+    near = get_close_matches(name, [each for each in known if each[:1] == name[:1]], n=1, cutoff=_NEAR_OPTION)
+    hint = f" Did you mean --{near[0]}?" if near else ""
+    return f"Unknown option: {word}.{hint} --help lists all options."
 
 
 def _validation_error(error: ValidationError, argument: Argument | None) -> str:

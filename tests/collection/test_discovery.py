@@ -21,6 +21,7 @@ from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import failed_row
 from rasterembed.errors import DataError, UsageError
 from rasterembed.store.object_store import ObjectStore
+from tests.support.scenes import write_scene
 
 
 @pytest.fixture
@@ -69,6 +70,18 @@ def test_a_pattern_gives_what_fits(pattern: str, names: list[str], store: Object
 
 def test_a_single_raster_is_a_listing(store: ObjectStore, scenes: Path) -> None:
     assert found(store, scenes / "b.tif") == ["b.tif"]
+
+
+def test_a_list_without_its_ending_is_refused_with_the_ending_that_it_needs(store: ObjectStore, scenes: Path) -> None:
+    for name in ("list.csv", "list"):
+        (scenes / name).write_text("b.tif\n")
+        with pytest.raises(DataError, match=rf"{name}: not a raster.*a list of scenes ends in \.txt"):
+            discover(store, str(scenes / name))
+    # A raster may have any ending. One that is damaged is a scene that fails.
+    write_scene(scenes / "scene.tif").rename(scenes / "b.dat")
+    assert found(store, scenes / "b.dat") == ["b.dat"]
+    (scenes / "damaged.tif").write_text("b.tif\n")
+    assert found(store, scenes / "damaged.tif") == ["damaged.tif"]
 
 
 def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, scenes: Path) -> None:

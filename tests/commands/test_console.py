@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a raster, and its dataset `made` in the default store."""
     folder = tmp_path_factory.mktemp("console")
     make_scene(folder, width=1024, height=1024)
+    (folder / "list.csv").write_text("scene.tif\n")
     with pytest.MonkeyPatch.context() as patch, plain_pictures():
         _here(folder, patch, *EMBED)
     return folder
@@ -305,6 +306,23 @@ def test_qa_sets_the_state_by_its_verdict(
         (2, ["neighbours", "made"], "error: the option --out is missing: give --out OUT; --help lists the arguments"),
         (2, ["neighbours", "made", "--out"], "error: --out: give a value"),
         (2, ["search", "made", "-z", "3"], "Unknown option: -z. --help lists all options"),
+        (
+            2,
+            ["collection", "embed", "scene.tif", "--collection", "c", "--dry-run"],
+            "error: Unknown option: --dry-run. --help lists all options",
+        ),
+        (2, ["search", "made", "--count", "3"], "error: Unknown option: --count. --help lists all options"),
+        (2, ["embed", "scene.tif", "--sise", "32"], "error: Unknown option: --sise. Did you mean --size? --help lists"),
+        (
+            2,
+            ["embed", "scene.tif", "--dataset_ids=x"],
+            "error: Unknown option: --dataset_ids. Did you mean --dataset-id? --help lists",
+        ),
+        (
+            1,
+            ["collection", "embed", "list.csv", "--collection", "c"],
+            "give a GeoTIFF, JPEG 2000, PNG or JPEG file; a list",
+        ),
         (2, ["search", "made", "--like", f"{TILE},3,3"], "error: --like: '3' is not a tile id"),
         (2, ["search", "made", "--unlike", TILE], "error: give an example of what to look for: --tile, --lonlat"),
         (2, ["search", "made", "--include-query"], "error: give an example of what to look for: --tile, --lonlat"),
