@@ -57,7 +57,8 @@ def rebuild_collection(
     Raises:
         UsageError: if the store has no collection of this name and no dataset is given; or if it has no dataset of a
             given name.
-        ConfigurationChangedError: if a dataset has another configuration than the collection.
+        ConfigurationChangedError: if a dataset has another configuration than the collection, also if it joined
+            earlier and was embedded again since.
         DataError: if the manifest or the plan of a scene cannot be read; if two datasets are of the same raster; or if
             the grid is anchored and a dataset has another CRS or pixel size than the collection.
         LeaseHeldError: if another run is writing the collection.
@@ -83,7 +84,7 @@ def rebuild_collection(
             steps.on_warning(listings_unknown(collection_id))
         writer = CollectionWriter(store, layout, configuration, lease, None)
         writer.clear_unfinished()
-        catalogue = catalogue_of_manifests(store, layout, adopted, old)
+        catalogue = catalogue_of_manifests(store, layout, configuration, adopted, old)
         check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
         writer.replace(catalogue)
         if is_table_due(store, layout, writer.catalogue):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection.replacing import check_replacement
 from rasterembed.collection_writer import record_check
 from rasterembed.dataset.continuing import what_stands
 from rasterembed.dataset.dataset import Dataset
@@ -266,6 +267,8 @@ def _bring_to_end(
 ) -> EmbedResult:
     """Run the steps that are missing until the dataset is complete."""
     result = _complete(store, plan, options)
+    if result is None:
+        check_replacement(store, plan)
     if result is None or not plan.is_stored(store) or _is_index_due(result.manifest, options):
         wait_s = options.execution.lease_wait
         with hold_lease(store, plan.layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:

@@ -12,13 +12,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
-from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.configuration import CollectionConfiguration, check_member
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState, CollectionVerdict, stac_collection, stac_text
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import State
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.plan_checks import why_model_is_unusable
 from rasterembed.dataset.setting_differences import entry_differences, without_consequences
@@ -195,12 +196,30 @@ class Collection(AllTilesQuestions):
             states: states of scenes. A scene in state `failed` has no dataset.
 
         Raises:
+            ConfigurationChangedError: if a dataset was embedded again with other settings than the collection has.
             DataError: if a dataset is in another state than the catalogue says.
         """
         wanted = [state for state in states if state is not SceneState.FAILED]
         table = self.catalogue.filter(states=wanted).table
         for dataset_id, state in zip(table["id"].to_pylist(), table["state"].to_pylist(), strict=True):
-            yield Dataset.open(self.store, dataset_id, (state,))
+            yield self.dataset(dataset_id, state)
+
+    @known_parameters
+    def dataset(self, dataset_id: str, state: State = "ready") -> Dataset:
+        """Return the dataset of a scene, after a check that it has the settings of the collection.
+
+        Args:
+            dataset_id: id of the dataset.
+            state: state of the dataset in the catalogue.
+
+        Raises:
+            ConfigurationChangedError: if the dataset was embedded again with other settings than the collection has.
+            UsageError: if there is no such dataset.
+            DataError: if the dataset is in another state, or if it cannot be read.
+        """
+        opened = Dataset.open(self.store, dataset_id, (state,))
+        check_member(self.configuration, opened.plan, self.id)
+        return opened
 
     @cached_property
     def table(self) -> TableDescription | None:

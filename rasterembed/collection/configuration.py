@@ -1,17 +1,24 @@
-"""The configuration of a collection: all settings that its scenes have in common, and their fingerprint."""
+"""The configuration of a collection: all settings that its scenes have in common, and their fingerprint.
+
+The vectors of two datasets can be compared only if their settings are the same. `why_no_member` is the function that
+compares the settings of a dataset with those of a collection.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.plan import Plan, PlanSettings, fingerprint_of
 from rasterembed.dataset.selection import Selection
-from rasterembed.errors import DataError, UsageError
+from rasterembed.dataset.setting_differences import entry_differences, without_consequences
+from rasterembed.dataset.setting_names import differences_text
+from rasterembed.errors import ConfigurationChangedError, DataError, UsageError
 from rasterembed.model.choice import Device, Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.radiometry import Radiometry, requested_radiometry
+from rasterembed.raster.radiometry import Radiometry, is_radiometry_of, requested_radiometry
 from rasterembed.raster.validity import Validity
 
 SCHEMA_VERSION = 1
@@ -100,12 +107,10 @@ def configuration_of(plan: Plan) -> CollectionConfiguration:
     Raises:
         DataError: if the dataset was embedded with a mask, which belongs to one raster only.
     """
+    mask = _mask_text(plan)
+    if mask is not None:
+        raise DataError(f"dataset {plan.dataset_id!r} {mask}: it cannot be in a collection")
     profile = plan.profile
-    if profile.valid_mask is not None:
-        raise DataError(
-            f"dataset {plan.dataset_id!r} was embedded with the mask {profile.valid_mask.source.uri}, which belongs to "
-            "one raster only: it cannot be in a collection"
-        )
     return CollectionConfiguration(
         grid=plan.sharding.grid,
         radiometry=requested_radiometry(plan.radiometry, profile),
@@ -113,3 +118,69 @@ def configuration_of(plan: Plan) -> CollectionConfiguration:
         model=plan.model,
         selection=plan.selection,
     )
+
+
+def why_no_member(configuration: CollectionConfiguration, plan: Plan, owner: str) -> str | None:
+    """Return why a dataset cannot be in a collection with these settings. Return None if it can.
+
+    The number of tiles in a shard may differ: it does not change the vectors.
+
+    Args:
+        configuration: the settings of the collection.
+        plan: plan of the dataset.
+        owner: the collection, or the dataset whose settings these are, for people.
+
+    Returns:
+        The end of a sentence that begins with the dataset. It names each difference.
+    """
+    mask = _mask_text(plan)
+    if mask is not None:
+        return mask
+    own = configuration_of(plan)
+    if is_radiometry_of(configuration.radiometry, plan.radiometry, plan.profile.original):
+        own = own.model_copy(update={"radiometry": configuration.radiometry})
+    differences = without_consequences(entry_differences(_comparable(configuration), _comparable(own)))
+    if not differences:
+        return None
+    return f"has another configuration than {owner} ({differences_text(differences, f'in {owner}', 'here')})"
+
+
+def check_member(configuration: CollectionConfiguration, plan: Plan, collection_id: str) -> None:
+    """Refuse the dataset of a scene in a collection, if its settings are not those of the collection.
+
+    Args:
+        configuration: the settings of the collection.
+        plan: plan of the dataset.
+        collection_id: name of the collection.
+
+    Raises:
+        ConfigurationChangedError: if they differ. The text names each difference, and says what to do.
+    """
+    why = why_no_member(configuration, plan, f"collection {collection_id!r}")
+    if why is not None:
+        remedy = embed_without(collection_id, plan.dataset_id)
+        raise ConfigurationChangedError(f"dataset {plan.dataset_id!r} {why}: {remedy}")
+
+
+def embed_without(collection_id: str, dataset_id: str) -> str:
+    """Return advice for a scene of a collection whose dataset is of no use."""
+    return (
+        f"remove the scene (`rasterembed collection remove-scene {collection_id} {dataset_id}`), then embed the "
+        "collection again"
+    )
+
+
+def _mask_text(plan: Plan) -> str | None:
+    """Return the end of a sentence about a dataset that was embedded with a mask, else None."""
+    mask = plan.profile.valid_mask
+    if mask is None:
+        return None
+    return f"was embedded with the mask {mask.source.uri}, which belongs to one raster only"
+
+
+def _comparable(configuration: CollectionConfiguration) -> dict[str, object]:
+    """Return the values of a configuration that decide the vectors. The size of the shards does not."""
+    values = json.loads(json.dumps(configuration.values()))
+    values["selection"].pop("shard_tiles", None)
+    values["grid"]["stride"] = configuration.grid.step
+    return dict(values)

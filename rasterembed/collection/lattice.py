@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from rasterio.crs import CRS
 
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.configuration import CollectionConfiguration, why_no_member
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
@@ -104,11 +104,13 @@ def collection_lattice(
         if state == SceneState.FAILED or uri in changed:
             continue
         try:
-            return Lattice.of(Dataset.open(store, dataset_id, ALL_STATES).plan.profile)
+            plan = Dataset.open(store, dataset_id, ALL_STATES).plan
         except StoreUnavailableError:
             raise
         except (DataError, UsageError):
             continue  # Its dataset was deleted or damaged.
+        if why_no_member(configuration, plan, "the collection") is None:
+            return Lattice.of(plan.profile)
     for scene in scenes:
         found = _lattice_of_scene(store, grid, scene, assets)
         if found is not None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.compared_colours import ComparedColours
-from rasterembed.collection.configuration import CollectionConfiguration, configuration_of
+from rasterembed.collection.configuration import (
+    CollectionConfiguration,
+    check_member,
+    configuration_of,
+    why_no_member,
+)
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.setting_differences import entry_differences, without_consequences
-from rasterembed.dataset.setting_names import differences_text
 from rasterembed.errors import ConfigurationChangedError, DataError, StoreUnavailableError, UsageError
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.known_datasets import matching_datasets
@@ -26,7 +28,11 @@ from rasterembed.store.object_store import ObjectStore
 
 
 def catalogue_of_manifests(
-    store: ObjectStore, layout: CollectionLayout, adopted: Sequence[SceneRow] = (), old: Catalogue | None = None
+    store: ObjectStore,
+    layout: CollectionLayout,
+    configuration: CollectionConfiguration,
+    adopted: Sequence[SceneRow] = (),
+    old: Catalogue | None = None,
 ) -> Catalogue:
     """Return a catalogue with all datasets of a collection. The folder of the datasets is listed once.
 
@@ -38,22 +44,25 @@ def catalogue_of_manifests(
     Args:
         store: store of the collection.
         layout: layout of the collection.
+        configuration: the settings that all scenes must have.
         adopted: rows of datasets whose ids do not begin with the id of the collection. See `adopt`.
         old: the catalogue that is replaced, if it can be read. Its failures and listings stay, and further datasets
             whose ids do not begin with the id of the collection, as long as they exist.
 
     Raises:
+        ConfigurationChangedError: if a dataset has other settings.
         DataError: if the manifest or the plan of a scene cannot be read.
         StoreError: if the store refuses or does not answer.
     """
     ids = [dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER)]
     existing = [dataset_id for dataset_id in ids if dataset_id is not None]
     own = [dataset_id for dataset_id in existing if dataset_id.startswith(layout.member_prefix)]
-    members = [row for row in map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own) if row is not None]
+    found = map_threaded(lambda dataset_id: _row(store, layout, configuration, dataset_id), own)
+    members = [row for row in found if row is not None]
     known = set() if old is None else set(old.table["id"].to_pylist())
     further = known.difference(own, (row.id for row in adopted))
     kept = [dataset_id for dataset_id in existing if dataset_id in further]
-    others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id), kept)]
+    others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, layout, configuration, dataset_id), kept)]
     # A later run embedded the scene as a member of the collection. The older dataset is then superseded.
     sources = {row.source for row in members}
     rows = [*members, *(row for row in others if row.source not in sources)]
@@ -126,7 +135,7 @@ def adopt(
         DataError: if a dataset cannot be read, if a collection cannot have its configuration, or if two datasets are of
             the same raster.
     """
-    configurations = {}
+    plans: list[Plan] = []
     rows: dict[str, SceneRow] = {}
     colours, warnings = ComparedColours(), []
     chosen = _chosen(store, layout, names)
@@ -135,7 +144,7 @@ def adopt(
         colours.warning(present.plan)
     for dataset_id in chosen:
         dataset = Dataset.open(store, dataset_id, ALL_STATES)
-        configurations[dataset_id] = configuration_of(dataset.plan)
+        plans.append(dataset.plan)
         row = embedded_row("", dataset.plan, dataset.manifest)
         warnings.append(colours.warning(dataset.plan))
         other = rows.setdefault(row.source, row)
@@ -144,16 +153,13 @@ def adopt(
                 f"{row.source}: datasets {other.id!r} and {dataset_id!r} are both of this raster, and a collection has "
                 "each raster once: name one of them"
             )
-    first = next(iter(configurations))
-    base = configurations[first] if wanted is None else wanted
-    owner = layout.owner if wanted is not None else f"dataset {first!r}"
-    for dataset_id, configuration in configurations.items():
-        differences = without_consequences(entry_differences(_comparable(base), _comparable(configuration)))
-        if differences:
-            changes = differences_text(differences, f"in {owner}", "here")
+    base = configuration_of(plans[0]) if wanted is None else wanted
+    owner = layout.owner if wanted is not None else f"dataset {plans[0].dataset_id!r}"
+    for plan in plans:
+        why = why_no_member(base, plan, owner)
+        if why is not None:
             raise ConfigurationChangedError(
-                f"dataset {dataset_id!r} has another configuration than {owner} ({changes}): leave it out, or make "
-                "another collection of it"
+                f"dataset {plan.dataset_id!r} {why}: leave it out, or make another collection of it"
             )
     return Adopted(base, tuple(rows.values()), next(filter(None, warnings), None))
 
@@ -188,20 +194,17 @@ def _chosen(store: ObjectStore, layout: CollectionLayout, names: Sequence[str]) 
     return chosen
 
 
-def _comparable(configuration: CollectionConfiguration) -> dict[str, object]:
-    """Return the values of a configuration that decide the vectors. The size of the shards does not."""
-    values = json.loads(json.dumps(configuration.values()))
-    values["selection"].pop("shard_tiles", None)
-    values["grid"]["stride"] = configuration.grid.step
-    return dict(values)
-
-
-def _adopted_row(store: ObjectStore, dataset_id: str) -> SceneRow:
+def _adopted_row(
+    store: ObjectStore, layout: CollectionLayout, configuration: CollectionConfiguration, dataset_id: str
+) -> SceneRow:
     dataset = Dataset.open(store, dataset_id, ALL_STATES)
+    check_member(configuration, dataset.plan, layout.collection_id)
     return embedded_row("", dataset.plan, dataset.manifest)
 
 
-def _row(store: ObjectStore, layout: CollectionLayout, dataset_id: str) -> SceneRow | None:
+def _row(
+    store: ObjectStore, layout: CollectionLayout, configuration: CollectionConfiguration, dataset_id: str
+) -> SceneRow | None:
     """Return the row of a dataset, or None if it was deleted, or if a person only gave it such an id."""
     manifest = read_manifest(store, dataset_id)
     if manifest is None:
@@ -209,4 +212,5 @@ def _row(store: ObjectStore, layout: CollectionLayout, dataset_id: str) -> Scene
     plan = Plan.read(store, dataset_id, manifest.fingerprint)
     if member_id(layout.collection_id, plan.source.uri) != dataset_id:
         return None
+    check_member(configuration, plan, layout.collection_id)
     return embedded_row("", plan, manifest)

@@ -317,8 +317,8 @@ class _TableWriter:
         dataset = Dataset.open(self._store, scene.id)
         if dataset.manifest.fingerprint != scene.fingerprint:
             raise DataError(
-                f"dataset {scene.id!r} is another one than the catalogue of {self._layout.owner} says: embed the "
-                "collection again, or rebuild it"
+                f"dataset {scene.id!r} is another one than the catalogue of {self._layout.owner} says: "
+                f"`rasterembed collection verify {self._layout.collection_id}` says what to do"
             )
         anchored = self._configuration.grid.anchor == "crs" and "lattice" in names
         lattice = pa.scalar(lattice_of(dataset.plan) if anchored else None, type=pa.string())

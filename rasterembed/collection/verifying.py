@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.configuration import embed_without, why_no_member
 from rasterembed.collection.members import find_members, is_member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState, stac_text
@@ -14,6 +15,7 @@ from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.summaries import stored_numbers
 from rasterembed.collection.table import read_table, signature_of
 from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.number_text import counted
@@ -27,6 +29,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     - The numbers in the STAC Collection are compared with the catalogue.
     - The STAC Item of the model is compared with the configuration.
     - Each row of the catalogue is compared with the manifest of the scene. A manifest without a row is reported too.
+    - The settings of each dataset are compared with those of the collection.
     - The files of the table are compared with the sizes and digests in its description, and the description with the
       catalogue.
     - The files of each scene are verified by `rasterembed.dataset.verify.verify_dataset`.
@@ -57,8 +60,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
             yield from _check_scene(collection, row, rebuild)
     for dataset_id in find_members(collection.store, collection.id):
         if dataset_id not in known:
-            key = DatasetLayout(dataset_id).manifest
-            yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
+            yield _unknown(collection, dataset_id, rebuild)
 
 
 def find_lost(store: ObjectStore, collection_id: str, catalogue: Catalogue) -> tuple[str, ...]:
@@ -144,10 +146,7 @@ def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> 
 def _check_scene(collection: Collection, row: SceneRow, rebuild: str) -> Iterator[Damage | None]:
     """Compare a row of the catalogue with the manifest of the scene, and verify the files of the scene."""
     store, key = collection.store, DatasetLayout(row.id).manifest
-    again = (
-        f"remove the scene (`rasterembed collection remove-scene {collection.id} {row.id}`), then embed the "
-        "collection again"
-    )
+    again = embed_without(collection.id, row.id)
     try:
         manifest = read_manifest(store, row.id)
     except StoreUnavailableError:
@@ -158,10 +157,35 @@ def _check_scene(collection: Collection, row: SceneRow, rebuild: str) -> Iterato
     if manifest is None:
         yield Damage(key, DamageKind.MISSING, "the file is missing", again)
         return
+    other = _other_settings(collection, manifest)
     difference = _difference(row, manifest)
-    yield None if difference is None else Damage(key, DamageKind.OTHER_CONTENT, difference, rebuild)
+    if other is not None:
+        yield Damage(key, DamageKind.OTHER_CONTENT, f"the dataset {other}", again)
+    else:
+        yield None if difference is None else Damage(key, DamageKind.OTHER_CONTENT, difference, rebuild)
     for damage in verify_dataset(store, manifest):
         yield None if damage is None else replace(damage, remedy=again)
+
+
+def _unknown(collection: Collection, dataset_id: str, rebuild: str) -> Damage:
+    """Return the damage for a dataset of the collection that the catalogue does not have."""
+    key, found = DatasetLayout(dataset_id).manifest, "the catalogue does not have this dataset"
+    manifest = read_manifest(collection.store, dataset_id)
+    other = None if manifest is None else _other_settings(collection, manifest)
+    if other is None:
+        return Damage(key, DamageKind.OTHER_CONTENT, found, rebuild)
+    return Damage(key, DamageKind.OTHER_CONTENT, f"{found}, which {other}", embed_without(collection.id, dataset_id))
+
+
+def _other_settings(collection: Collection, manifest: Manifest) -> str | None:
+    """Return how the settings of a dataset differ from those of the collection. Return None if they do not."""
+    try:
+        plan = Plan.read(collection.store, manifest.dataset_id, manifest.fingerprint)
+        return why_no_member(collection.configuration, plan, collection.layout.owner)
+    except StoreUnavailableError:
+        raise
+    except DataError:  # `verify_dataset` reports a plan that cannot be read.
+        return None
 
 
 def _difference(row: SceneRow, manifest: Manifest) -> str | None:

@@ -88,8 +88,10 @@ def scene_means(
     ]
     kept = _Kept.read(store, layout, dimensions, catalogue.count)
     places = [kept.place.get((columns["id"][row], columns["fingerprint"][row])) for row in wanted]
-    missing = [columns["id"][row] for row, place in zip(wanted, places, strict=True) if place is None]
-    computed = map_threaded(lambda dataset_id: _compute(store, dataset_id, dimensions), missing)
+    missing = [row for row, place in zip(wanted, places, strict=True) if place is None]
+    computed = map_threaded(
+        lambda row: _compute(store, columns["id"][row], columns["fingerprint"][row], dimensions), missing
+    )
     statistics = np.empty((len(wanted), 3), np.float64)
     means = np.empty((len(wanted), dimensions), np.float32)
     usable = np.ones(len(wanted), dtype=bool)
@@ -117,13 +119,18 @@ def scene_means(
     return result
 
 
-def _compute(store: ObjectStore, dataset_id: str, dimensions: int) -> _Mean | str:
-    """Return the statistics of a scene, or the reason why they cannot be computed."""
+def _compute(store: ObjectStore, dataset_id: str, fingerprint: str, dimensions: int) -> _Mean | str:
+    """Return the statistics of a scene, or the reason why they cannot be computed.
+
+    A dataset that was embedded again since is not the scene of the catalogue. Its settings may be others.
+    """
     total = np.zeros(dimensions, np.float64)
     norms = squares = 0.0
     tiles = 0
     try:
         dataset = Dataset.open(store, dataset_id, ALL_STATES)
+        if dataset.manifest.fingerprint != fingerprint:
+            return "its dataset is another one than the catalogue says"
         for batch in dataset.batches(dataset.vector_columns):
             vectors = dataset.vectors_of(batch)
             if vectors.shape[1] != dimensions:

@@ -54,6 +54,12 @@ _CHECKED_WINDOWS = 3
 _MAX_DIFFERENCE = 0.5
 """Largest difference between the valid fractions of a window and of its overview."""
 
+_RANGE = "range"
+"""The `method` of black and white that a person gave."""
+
+_PERCENTILE = (2.0, 98.0)
+"""Percentiles that become black and white by default, if the values are not uint8."""
+
 SAME_SHARE = 0.01
 """Two stretches count as the same if black and white differ by at most this share of the range from black to white."""
 
@@ -267,23 +273,43 @@ def resolve_radiometry(
     if radiometry.bands == "auto":
         _check_colours(profile, uri)
     bands = _resolve_bands(radiometry, profile, uri)
-    has_palette = profile.palette is not None and bands == (1, 1, 1)
+    has_palette, method = _has_palette(profile, bands), _method(radiometry, profile, bands)
     if shared is not None:
         if shared.palette != has_palette:
             raise UsageError(
                 f"`stretch_of`: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
                 "palette, so they cannot share black and white: give `range` or `scale`"
             )
-        return shared.model_copy(update={"bands": bands, "method": f"{_SHARED}{radiometry.stretch_of}"})
+        return shared.model_copy(update={"bands": bands, "method": method})
     if has_palette:
-        return _same_for_all(bands, (0.0, 255.0), "palette", palette=True)
+        return _same_for_all(bands, (0.0, 255.0), method, palette=True)
     if radiometry.range is not None:
-        return _same_for_all(bands, radiometry.range, "range")
+        return _same_for_all(bands, radiometry.range, method)
     if radiometry.scale != "auto":
         return _from_preset(bands, profile, radiometry.scale)
-    if radiometry.percentile is None and profile.dtype == "uint8":
-        return _same_for_all(bands, (0.0, 2.0 ** (profile.bits or 8) - 1), "uint8")
-    return _from_percentiles(store, uri, profile, bands, radiometry.percentile or (2.0, 98.0))
+    if method == "uint8":
+        return _same_for_all(bands, (0.0, 2.0 ** (profile.bits or 8) - 1), method)
+    return _from_percentiles(store, uri, profile, bands, radiometry.percentile or _PERCENTILE, method)
+
+
+def is_radiometry_of(radiometry: Radiometry, resolved: ResolvedRadiometry, profile: RasterProfile) -> bool:
+    """Return whether a raster was embedded with a `Radiometry`. No pixel is read.
+
+    Several choices can give the same numbers. `requested_radiometry` finds only one of them.
+
+    Args:
+        radiometry: the choice.
+        resolved: the radiometry with which the raster was embedded.
+        profile: header of the raster, before any warp.
+    """
+    try:
+        bands = _resolve_bands(radiometry, profile, "")
+    except (UsageError, DataError):  # The raster does not have these bands.
+        return False
+    if resolved.bands != bands or resolved.method != _method(radiometry, profile, bands):
+        return False
+    given = radiometry.range if resolved.method == _RANGE else None
+    return given is None or (resolved.low, resolved.high) == ((given[0],) * 3, (given[1],) * 3)
 
 
 def requested_radiometry(resolved: ResolvedRadiometry, profile: RasterProfile) -> Radiometry:
@@ -302,7 +328,7 @@ def requested_radiometry(resolved: ResolvedRadiometry, profile: RasterProfile) -
     method = resolved.method
     if method in ("uint8", "palette") or (method == "percentile 2 98" and profile.dtype != "uint8"):
         return Radiometry(bands=bands)
-    if method == "range":
+    if method == _RANGE:
         return Radiometry(bands=bands, range=(resolved.low[0], resolved.high[0]))
     if method in PRESETS:
         return Radiometry.model_validate({"bands": bands, "scale": method})
@@ -335,6 +361,25 @@ def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palet
     """Return a radiometry with the same black and white values for all three channels."""
     low, high = pair
     return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
+
+
+def _has_palette(profile: RasterProfile, bands: tuple[int, int, int]) -> bool:
+    return profile.palette is not None and bands == (1, 1, 1)
+
+
+def _method(radiometry: Radiometry, profile: RasterProfile, bands: tuple[int, int, int]) -> str:
+    """Return the `method` of the radiometry that a choice gives for a raster and its bands."""
+    if radiometry.stretch_of is not None:
+        return f"{_SHARED}{radiometry.stretch_of}"
+    if _has_palette(profile, bands):
+        return "palette"
+    if radiometry.range is not None:
+        return _RANGE
+    if radiometry.scale != "auto":
+        return radiometry.scale
+    if radiometry.percentile is None and profile.dtype == "uint8":
+        return "uint8"
+    return "percentile {} {}".format(*map(number_text, radiometry.percentile or _PERCENTILE))
 
 
 def _check_colours(profile: RasterProfile, uri: str) -> None:
@@ -398,7 +443,7 @@ def _band_named(profile: RasterProfile, colour: str) -> int | None:
 
 
 def _from_percentiles(
-    store: ObjectStore, uri: str, profile: RasterProfile, bands: tuple[int, int, int], percentiles: Pair
+    store: ObjectStore, uri: str, profile: RasterProfile, bands: tuple[int, int, int], percentiles: Pair, method: str
 ) -> ResolvedRadiometry:
     """Compute black and white of each band from percentiles of its valid pixels."""
     from rasterio.errors import RasterioError  # rasterio takes long to import, and a search needs only black and white.
@@ -427,7 +472,7 @@ def _from_percentiles(
         bands=bands,
         low=(low_of[red], low_of[green], low_of[blue]),
         high=(high_of[red], high_of[green], high_of[blue]),
-        method="percentile {} {}".format(*map(number_text, percentiles)),
+        method=method,
     )
 
 

@@ -156,7 +156,7 @@ class CollectionSearcher:
 
     def dataset_of_image(self) -> Dataset:
         """Return the dataset whose radiometry and tile size an image of a query is read with: the first ready scene."""
-        return Dataset.open(self.collection.store, self._ready.table["id"][0].as_py())
+        return self.collection.dataset(self._ready.table["id"][0].as_py())
 
     @known_parameters
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:

@@ -198,7 +198,7 @@ class TableTiles:
 
     def dataset_of_image(self) -> Dataset:
         """Return the first scene in the order of the ids. Its radiometry is used for an image."""
-        return Dataset.open(self._collection.store, self._ready.scenes["dataset_id"][0].as_py())
+        return self._collection.dataset(self._ready.scenes["dataset_id"][0].as_py())
 
 
 def _picked(filters: TableFilters, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
