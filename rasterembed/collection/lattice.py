@@ -105,12 +105,12 @@ def collection_lattice(
             continue
         try:
             plan = Dataset.open(store, dataset_id, ALL_STATES).plan
+            if why_no_member(configuration, plan, "the collection") is None:
+                return Lattice.of(plan.profile)
         except StoreUnavailableError:
             raise
         except (DataError, UsageError):
             continue  # Its dataset was deleted or damaged.
-        if why_no_member(configuration, plan, "the collection") is None:
-            return Lattice.of(plan.profile)
     for scene in scenes:
         found = _lattice_of_scene(store, grid, scene, assets)
         if found is not None:
