@@ -28,7 +28,15 @@ from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, count_written_shards, find_shard, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
-from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type, told_when_interrupted
+from rasterembed.errors import (
+    Cancelled,
+    DataError,
+    ObjectMissingError,
+    StoreError,
+    UsageError,
+    check_type,
+    told_when_interrupted,
+)
 from rasterembed.escape import escape_terminal
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import resolve_device
@@ -475,7 +483,12 @@ def _delete_damaged_shards(store: ObjectStore, plan: Plan) -> list[str]:
     A run that goes on with a committed dataset writes a new manifest. With the digest of a damaged shard in it, nobody
     would find the damage any more.
     """
-    manifest = read_manifest(store, plan.dataset_id)
+    try:
+        manifest = read_manifest(store, plan.dataset_id)
+    except StoreError:
+        raise
+    except DataError:  # The run replaces a manifest that cannot be read.
+        return []
     if manifest is None or manifest.fingerprint != plan.fingerprint:
         return []
     damaged = []
