@@ -177,12 +177,16 @@ def utf8_text(text: str) -> str:
 
 
 class Access(Enum):
-    """What a block does with a path. The value says what this user has no permission to do, and the remedy."""
+    """What a block does with a path. The value says what this user has no permission to do, and the remedy.
+
+    `{folder}` stands for the folder that must be changed: the path itself if it is a folder, else the first folder above
+    it that exists.
+    """
 
     READ = "read it: let this user read the file, and enter the folders above it"
     LIST = "list the folder: let this user read and enter it"
-    WRITE = "write it: let this user write in its folder, or choose another folder"
-    DELETE = "delete it: let this user write in its folder"
+    WRITE = "write in {folder}: let this user write in this folder, or choose another folder"
+    DELETE = "delete it: let this user write in {folder}"
 
 
 _NO_PERMISSION = (errno.EACCES, errno.EPERM)
@@ -220,5 +224,15 @@ def os_errors(path: str, access: Access = Access.READ) -> Iterator[None]:
             raise
         kind = ObjectMissingError if error.errno == errno.ENOENT else StoreError
         if error.errno in _NO_PERMISSION:
-            raise kind(f"{path}: no permission to {access.value}") from error
+            refused = access.value.replace("{folder}", _existing_folder(path))
+            raise kind(f"{path}: no permission to {refused}") from error
         raise kind(f"{path}: {_HINTS.get(error.errno) or error.strerror}") from error
+
+
+def _existing_folder(path: str) -> str:
+    """Return the path itself if it is a folder, else the first folder above it that exists."""
+    folder = path
+    while folder and not os.path.isdir(folder):
+        parent = os.path.dirname(folder)
+        folder = "" if parent == folder else parent
+    return folder or "."

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.number_text import part_of
+from rasterembed.number_text import agreeing, part_of
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
@@ -60,6 +61,9 @@ from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
+
+_CHECKED_AT_ONCE = 8
+"""Number of shards that are compared with the manifest at the same time."""
 
 _PADDED = 4
 """Smallest ratio of the side of a tile to that of the raster for a warning."""
@@ -378,10 +382,10 @@ def _carry_out(
         warnings.append(None if doubt is None else doubt.text)
     for warning in filter(None, warnings):
         steps.on_warning(warning)
+    damaged = _forget_damaged_dataset(store, plan)
+    if damaged is not None:
+        steps.on_warning(damaged)
     steps.prepare(store, plan)
-    damaged = _delete_damaged_shards(store, plan)
-    if damaged:
-        steps.on_warning(f"shards that differ from the manifest are computed again: {', '.join(damaged)}")
     written = count_written_shards(store, plan)
     if written:
         steps.on_continue(f"continuing: {part_of(written, plan.sharding.count, 'shard')} written already")
@@ -477,27 +481,43 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
         write_tile_index(store, plan)
 
 
-def _delete_damaged_shards(store: ObjectStore, plan: Plan) -> list[str]:
-    """Delete the shards that are not those of the dataset's manifest, and return their names.
+def _forget_damaged_dataset(store: ObjectStore, plan: Plan) -> str | None:
+    """Make a dataset unfinished whose shards are not all those of its manifest. The run then computes what is missing.
 
-    A run that goes on with a committed dataset writes a new manifest. With the digest of a damaged shard in it, nobody
-    would find the damage any more.
+    With the digest of a damaged shard in the new manifest, nobody would find the damage any more. The damaged shards
+    are deleted before the manifest: if the run is killed in between, the next one does the same.
+
+    Returns:
+        A warning, or None if all shards are right, or if the store has no manifest of this plan that can be read.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
     """
     try:
         manifest = read_manifest(store, plan.dataset_id)
     except StoreError:
         raise
-    except DataError:  # The run replaces a manifest that cannot be read.
-        return []
+    except DataError:  # The run replaces it.
+        return None
     if manifest is None or manifest.fingerprint != plan.fingerprint:
-        return []
-    damaged = []
-    for listed in manifest.shards:
+        return None
+
+    def is_right(listed: Shard) -> bool:
         found = find_shard(store, plan, listed.number)
-        if found is None or found.sha256 != listed.sha256:
-            store.delete(listed.path)
-            damaged.append(name_of(listed.path))
-    return damaged
+        return found is not None and found.sha256 == listed.sha256
+
+    with ThreadPoolExecutor(_CHECKED_AT_ONCE, thread_name_prefix="digest") as pool:
+        right = list(pool.map(is_right, manifest.shards))
+    wrong = [listed.path for listed, is_same in zip(manifest.shards, right, strict=True) if not is_same]
+    if not wrong:
+        return None
+    for path in wrong:
+        store.delete(path)
+    store.delete(plan.layout.manifest)
+    return (
+        f"{part_of(len(wrong), len(right), 'shard')} missing, or not as the manifest says, and "
+        f"{agreeing(len(wrong), 'is', 'are')} computed again: the first one is {name_of(wrong[0])}"
+    )
 
 
 def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:

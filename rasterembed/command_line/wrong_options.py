@@ -200,14 +200,17 @@ def _variable(parameter: NamedParameter) -> str | None:
 
 
 def name_options_of_result(result: object, app: App, arguments: Sequence[str]) -> object:
-    """Return the result of a command with the options and commands that a person types, if the result is a text.
+    """Return the result of a command with the options that a person types, if the result is a text.
+
+    Commands in the result stay: they may be part of the name of a file, or of JSON. A text of the library that is part
+    of a result goes through `in_command_words`.
 
     Args:
         result: the result of the command's function.
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    return name_options(result, app, arguments) if isinstance(result, str) else result
+    return name_marked_options(result, _options(app, arguments)) if isinstance(result, str) else result
 
 
 @contextmanager

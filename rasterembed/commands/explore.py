@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.command_store import open_command_store
-from rasterembed.errors import Access, UsageError, os_errors
+from rasterembed.errors import UsageError, os_errors
 from rasterembed.explorer.settings import DEFAULT_PORT, TOKEN_VARIABLE, ExplorerSettings
 from rasterembed.model.choice import Device
 
@@ -79,7 +79,7 @@ def _read_token(file: Path | None) -> str | None:
     """
     if file is None:
         return os.environ.get(TOKEN_VARIABLE, "").strip() or None
-    with os_errors(str(file), Access.WRITE):
+    with os_errors(str(file)):
         text = file.read_text(errors="replace").strip()
     if not text:
         raise UsageError(f"{file}: the file with the token is empty: write one with `openssl rand -hex 24`")

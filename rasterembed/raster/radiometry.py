@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
 from rasterembed.errors import DataError, UsageError, one_line
-from rasterembed.number_text import number_text, rounded_text
+from rasterembed.number_text import rounded_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
@@ -379,7 +379,9 @@ def _method(radiometry: Radiometry, profile: RasterProfile, bands: tuple[int, in
         return radiometry.scale
     if radiometry.percentile is None and profile.dtype == "uint8":
         return "uint8"
-    return "percentile {} {}".format(*map(number_text, radiometry.percentile or _PERCENTILE))
+    # Plans have this text, so its form never changes, as that of `number_text` may.
+    low, high = (repr(float(one)).removesuffix(".0") for one in radiometry.percentile or _PERCENTILE)
+    return f"percentile {low} {high}"
 
 
 def _check_colours(profile: RasterProfile, uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import warnings
@@ -45,6 +46,14 @@ def errors(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_an_option_of_another_command_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
     text = errors(capsys, "search", "scene", "--tile", "x12")
     assert text.endswith("or x+000160_y+030000 in a grid with --anchor crs\n")
+
+
+def test_the_name_of_a_file_that_looks_like_a_command_stays() -> None:
+    def listing(root: str) -> str:
+        return json.dumps({"raster": "x `rasterembed qa a`.tif", "root": root})
+
+    shown = run(command_app("listing", listing), ["--root", 'st"x'])
+    assert json.loads(str(shown)) == {"raster": "x `rasterembed qa a`.tif", "root": 'st"x'}
 
 
 def test_the_help_names_no_parameter_as_python_does(capsys: pytest.CaptureFixture[str]) -> None:

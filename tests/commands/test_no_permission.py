@@ -124,7 +124,10 @@ def test_a_file_that_may_not_be_read_or_written_is_named_with_what_was_tried(fol
         neighbours = f"neighbours {dataset} --root store --out scenes/neighbours.parquet"
         found = outcomes(folder, neighbours, "collection embed scenes --collection b")
     (_, writing), (_, listing) = found
-    assert "scenes/neighbours.parquet: no permission to write it: let this user write in its folder" in writing
+    with locked(folder / "scenes/a/a.tif"):
+        ((_, reading),) = outcomes(folder, "explore --root store --token-file scenes/a/a.tif")
+    assert "scenes/a/a.tif: no permission to read it: let this user read the file" in reading
+    assert "scenes/neighbours.parquet: no permission to write in scenes: let this user write in this folder" in writing
     assert f"{folder}/scenes: no permission to list the folder: let this user read and enter it" in listing
 
 

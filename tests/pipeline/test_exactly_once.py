@@ -26,6 +26,7 @@ from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderStorage
@@ -344,6 +345,7 @@ def test_a_run_of_a_ready_dataset_computes_and_changes_nothing(
     script = """
 import sys
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.model.choice import Dinov3
 from rasterembed.dataset.selection import Selection
@@ -701,3 +703,21 @@ def test_a_run_that_was_suspended_until_another_took_over_stops(
 
     assert run(raster, store, lease_s=LEASE_S, **replacing).error == ""  # removes what the first still wrote
     _assert_finished(store, replacement)
+
+
+def test_a_killed_run_over_the_missing_shards_of_a_dataset_keeps_those_that_it_computed(
+    raster: Path, asked: dict[str, Any], tmp_path: Path, undisturbed: ObjectStore
+) -> None:
+    store = ObjectStore(root=str(tmp_path))
+    strict = asked | {"qa": QaThresholds(max_mean_cosine=-1.0)}
+    assert run(raster, store, **strict).error.startswith("QaError")
+    manifest = read_manifest(store, DATASET)
+    assert manifest is not None
+    for shard in manifest.shards:
+        store.delete(shard.path)
+    assert run(raster, store, hook=partial(on_change, 10, kill), lease_s=LEASE_S, **asked).exit_code == -signal.SIGKILL
+    written = len(list((tmp_path / "embeddings" / DATASET).glob("*.parquet")))
+    assert 0 < written < SHARDS
+    outcome = run(raster, store, lease_s=LEASE_S, **asked)
+    assert (outcome.error, outcome.embedded) == ("", SHARDS - written)
+    assert vectors(store) == vectors(undisturbed)

@@ -221,7 +221,9 @@ def test_a_run_that_goes_on_with_a_checked_dataset_computes_damaged_shards_again
     steps = Warned()
     assert embed_raster(store, raster, options, steps=steps).manifest.state == "ready"
     assert vectors(store) == whole
-    assert steps.warnings == [f"shards that differ from the manifest are computed again: {shard.name}"]
+    assert steps.warnings == [
+        "1 of 4 shards is missing, or not as the manifest says, and is computed again: the first one is " + shard.name
+    ]
 
 
 def test_without_quality_checks_the_dataset_waits_for_them(

@@ -160,6 +160,12 @@ def test_wrong_choices_are_refused_before_anything_is_read(asked: dict[str, Any]
         Radiometry(**asked)
 
 
+def test_plans_keep_the_form_of_small_percentiles(store: ObjectStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", gamma(3, 200, 300).astype("uint16"))
+    # Plans of earlier versions have this text. With another one, a run would not go on with its dataset.
+    assert resolved(store, path, percentile=(0.00001, 99.9)).method == "percentile 1e-05 99.9"
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
 def test_percentiles_of_a_small_raster(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
     pixels = gamma(3, 200, 300).astype(dtype)

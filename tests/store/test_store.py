@@ -551,7 +551,7 @@ def test_a_folder_that_may_not_be_written_to_is_said_so(locked: Path) -> None:
     store = ObjectStore(root=str(locked / "store"))
     assert store.read("folder/key") is None
     for call in ("write", "create"):
-        said = "no permission to write it: let this user write in its folder, or choose another folder"
+        said = f"no permission to write in {locked}: let this user write in this folder, or choose another folder"
         with pytest.raises(StoreError, match=rf"^{locked}/store/folder: {said}$"):
             getattr(store, call)("folder/key", b"")
 
