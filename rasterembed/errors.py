@@ -179,8 +179,8 @@ def utf8_text(text: str) -> str:
 class Access(Enum):
     """What a block does with a path. The value says what this user has no permission to do, and the remedy.
 
-    `{folder}` stands for the folder that must be changed: the path itself if it is a folder, else the first folder above
-    it that exists.
+    `{folder}` stands for the folder that must be changed: the path itself if it is a folder, else the first folder
+    above it that exists.
     """
 
     READ = "read it: let this user read the file, and enter the folders above it"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 
-from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of, state_of
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet, scenes_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
@@ -70,9 +70,9 @@ def discover(
     uri = _located(address)
     lower = uri.lower()
     if is_pattern(uri) and not is_https(uri) and not os.path.exists(uri):
-        listing = listing_of(uri, list(_matching(store, uri)))
+        listing = listing_of(uri, _with_items(store, list(_matching(store, uri)), assets))
     elif lower.endswith(".txt"):
-        listing = listing_of(uri, _described(store, _listed(store, uri)))
+        listing = listing_of(uri, _with_items(store, _described(store, _listed(store, uri)), assets))
     elif lower.endswith((".json", ".geojson")):
         listing = listing_of(uri, scenes_of_document(store, uri, assets))
     elif lower.endswith(".parquet"):
@@ -205,6 +205,29 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
                 refused[shown] += 1
                 shown = f"{shown}#{refused[shown]}"
             yield FoundScene(shown, problem=one_line(error, REASON_LETTERS))
+
+
+def _with_items(store: ObjectStore, scenes: list[FoundScene], assets: tuple[str, ...]) -> list[FoundScene]:
+    """Return the scenes. If an address is that of a STAC Item, its scene gets the state of the files of the Item.
+
+    The catalogue has this state too. With the state of the Item's own file, the scene would always look changed.
+    """
+    of_items = map_threaded(
+        lambda scene: _register_item(store, scene, assets),
+        [scene for scene in scenes if scene.is_item and scene.problem is None],
+    )
+    return [next(of_items) if scene.is_item and scene.problem is None else scene for scene in scenes]
+
+
+def _register_item(store: ObjectStore, scene: FoundScene, assets: tuple[str, ...]) -> FoundScene:
+    try:
+        source = scene.register(store, assets)
+    except StoreUnavailableError:
+        raise
+    except RasterEmbedError as error:
+        return replace(scene, problem=one_line(error, REASON_LETTERS))
+    size, version = state_of(source)
+    return replace(scene, source=source, size=size, version=version, modified=source.modified.timestamp())
 
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:

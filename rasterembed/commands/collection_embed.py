@@ -82,7 +82,7 @@ def embed(
     wanted = parse_search(search)
     settings = PlanSettings(grid=grid, radiometry=radiometry, validity=validity, model=dinov3, selection=selection)
     options = CollectionOptions(
-        settings=settings_for(store, collection, settings),
+        settings=settings if _has_typed(settings) else settings_for(store, collection, settings),
         assets=split_assets(assets),
         search=wanted,
         execution=execution,
@@ -104,6 +104,11 @@ def embed(
                 print(escape_lines(_told(steps.result)))
             raise DataError(error.counted) from error
     return _told(result)
+
+
+def _has_typed(settings: PlanSettings) -> bool:
+    """Return whether a person typed a setting. Even a default, if it was typed, must be that of the collection."""
+    return any(getattr(settings, group).model_fields_set - {"device"} for group in PlanSettings.model_fields)
 
 
 def _told(result: CollectionResult) -> str:

@@ -467,6 +467,18 @@ def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
     assert f"delete the collection with its datasets (`{delete}`)" in line
 
 
+def test_a_typed_default_that_is_not_the_setting_of_the_collection_is_refused(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)  # Its tiles have 32 px.
+    again = ("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
+    status, line = refused(capsys, *again, "--size", "224")
+    assert status == 1
+    assert "exists with another configuration" in line
+    assert "32 in the collection, 224 requested" in line
+    assert facts(command(*again, "--device", "cpu"))["rows"] == "8"
+
+
 def test_a_removed_scene_leaves_a_collection_that_is_not_checked(scenes: Path, root: str, tiny_vit: Path) -> None:
     embed(scenes, root, tiny_vit)
     command("remove-scene", "survey", str(scenes / "a.tif"), "--yes", "--root", root)

@@ -107,7 +107,8 @@ def test_collection_embed_tells_the_scenes_that_are_complete(
         rf"collection 'survey': run {name} has given no sign of life since {NOW}, so this run took over its lease",
         takes,
     )
-    assert goes_on == f"continuing: {complete} of 3 scenes are complete already"
+    does = "is" if complete == 1 else "are"
+    assert goes_on == f"continuing: {complete} of 3 scenes {does} complete already"
 
     write_scene(tmp_path / "scenes/new.tif", 9)
     run(app, words)  # A further scene is no continuation.

@@ -653,6 +653,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tup
     return folder / "scenes", store
 
 
+@pytest.mark.parametrize("how", ["*.json", "list.txt"])
+def test_items_of_a_pattern_or_a_list_are_compared_by_their_files(
+    how: str, store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    for name in ("a", "b"):
+        item = {"type": "Feature", "id": name, "geometry": None, "properties": {"datetime": "2026-06-21T09:30:15Z"}}
+        (scenes / f"{name}.json").write_text(json.dumps(item | {"assets": {"visual": {"href": f"{name}.tif"}}}))
+    (scenes / "list.txt").write_text("a.json\nb.json\n")
+    options = collection_options(tiny_vit)
+    assert len(embed_collection(store, NAME, f"{scenes}/{how}", options).comparison.new) == 2
+    assert len(embed_collection(store, NAME, f"{scenes}/{how}", options).comparison.unchanged) == 2
+    write_scene(scenes / "b.tif", 7)
+    later = embed_collection(store, NAME, f"{scenes}/{how}", options).comparison
+    assert [scene.uri for scene in later.changed] == [f"{scenes}/b.json"]
+    assert len(later.unchanged) == 1
+
+
 def test_a_run_that_goes_on_tells_how_many_scenes_are_complete(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
@@ -671,7 +688,8 @@ def test_a_run_that_goes_on_tells_how_many_scenes_are_complete(
     complete = len(list(Path(store.root).glob("datasets/*/manifest.json")))
     assert complete
     embed_collection(store, NAME, str(scenes), options, steps=Told())
-    assert told == [f"continuing: {complete} of 3 scenes are complete already"]
+    does = "is" if complete == 1 else "are"
+    assert told == [f"continuing: {complete} of 3 scenes {does} complete already"]
     write_scene(scenes / "new.tif", 9)
     embed_collection(store, NAME, str(scenes), options, steps=Told())
     assert len(told) == 1, "a further scene is no continuation"
