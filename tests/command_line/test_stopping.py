@@ -52,6 +52,12 @@ print_result(run(command_app("command", command), sys.argv[1:]))
 """
 
 
+def _error_line(errors: str) -> str:
+    """Return the only line of an error. On a busy machine, the notice about a second signal may be before it."""
+    (line,) = (line for line in errors.splitlines() if not line.startswith("stopping: "))
+    return line
+
+
 def _python(program: str, *arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
     """Run a program, and return its exit status and its outputs."""
     done = subprocess.run(
@@ -124,8 +130,7 @@ def test_a_signal_is_one_line_and_a_status(before: str, body: str, told: tuple[s
     status, output, errors = _python(COMMAND.format(before=before, body=body), "--number", "2")
     assert status == INTERRUPTED
     assert output == told[0]
-    (line,) = errors.splitlines(keepends=True)
-    assert line.startswith(told[1])
+    assert _error_line(errors).startswith(told[1].removesuffix("\n"))
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -173,7 +178,7 @@ def test_an_interrupted_embedding_tells_what_stands_and_the_command_to_continue(
     words = ["embed", "scene.tif", "--root", "store", "--dataset-id", "scene", "--model", str(tiny_vit), *SETTINGS]
     status, output, errors = _python(SIGNAL_AT_CHANGE.format(number=number), *words, folder=tmp_path)
     assert (status, output) == (INTERRUPTED, "")
-    (line,) = errors.splitlines()
+    line = _error_line(errors)
     told = re.fullmatch(r"error: interrupted: (.*); to continue, run the same command again: `(.*)`", line)
     assert told is not None
     written = len(list((tmp_path / "store/embeddings/scene").glob("*.parquet")))
@@ -192,6 +197,8 @@ def test_an_interrupted_collection_tells_what_stands(tmp_path: Path, tiny_vit: P
     words = ["collection", "embed", "scenes", "--collection", "survey", "--root", "store", "--model", str(tiny_vit)]
     status, _, errors = _python(SIGNAL_AT_CHANGE.format(number=16), *words, *SETTINGS, folder=tmp_path)
     assert status == INTERRUPTED
-    (line,) = errors.splitlines()
-    assert re.match(r"error: interrupted: collection 'survey' is unfinished: [012] of 3 scenes of this run are d", line)
+    line = _error_line(errors)
+    assert re.match(
+        r"error: interrupted: collection 'survey' is unfinished: [012] of 3 scenes of this run (is|are) d", line
+    )
     assert "to continue, run the same command again: `" in line
