@@ -13,6 +13,7 @@ import pytest
 
 from rasterembed.command_line.outputs import CLOSED_PIPE
 from rasterembed.command_line.quick_stop import INTERRUPTED
+from rasterembed.number_text import part_of
 from tests.conftest import PROJECT
 from tests.support.runs import SHARDS, write_raster
 from tests.support.scenes import write_scene
@@ -185,7 +186,7 @@ def test_an_interrupted_embedding_tells_what_stands_and_the_command_to_continue(
     if (tmp_path / "store/datasets/scene/manifest.json").exists():
         assert told[1].startswith("dataset 'scene' has all its shards, and its quality checks or its vector index are ")
     else:
-        assert told[1] == f"dataset 'scene' is unfinished: {written} of {SHARDS} shards are written"
+        assert told[1] == f"dataset 'scene' is unfinished: {part_of(written, SHARDS, 'shard')} written"
         assert written < SHARDS
     again = shlex.split(told[2])
     assert again[-len(words) :] == words

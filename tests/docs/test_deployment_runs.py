@@ -1,12 +1,15 @@
-"""A run of a flow that reads a dataset names one that an earlier run on the same page has made."""
+"""Runs of deployments in the docs: their parameters exist, and the datasets that they read were made on the page."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from flows.embed_collection import embed_collection
+from flows.raster_embeddings import raster_embeddings
 from tests.conftest import PROJECT
 
 _MADE = re.compile(r"-p dataset_id=(\S+)")
@@ -23,3 +26,12 @@ def test_a_read_dataset_was_made_above(page: Path) -> None:
     text = page.read_text()
     for read in _READ.finditer(text):
         assert read[1] in _MADE.findall(text[: read.start()])
+
+
+def test_the_groups_that_the_page_names_are_parameters_of_both_flows() -> None:
+    text = (PROJECT / "docs/deployment.md").read_text()
+    (sentence,) = re.findall(r"is given as JSON of its group: ([^.]+)\.", text)
+    groups = set(re.findall("`(\\w+)`", sentence))
+    assert "grid" in groups
+    for run in (raster_embeddings.fn, embed_collection.fn):
+        assert groups <= inspect.signature(run).parameters.keys()
