@@ -33,5 +33,5 @@ def test_the_groups_that_the_page_names_are_parameters_of_both_flows() -> None:
     (sentence,) = re.findall(r"is given as JSON of its group: ([^.]+)\.", text)
     groups = set(re.findall("`(\\w+)`", sentence))
     assert "grid" in groups
-    for run in (raster_embeddings.fn, embed_collection.fn):
+    for run in (raster_embeddings, embed_collection):
         assert groups <= inspect.signature(run).parameters.keys()
