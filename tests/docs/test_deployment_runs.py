@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.embed_collection import embed_collection
+from flows.embed_collection import embed_collection_flow
 from flows.raster_embeddings import raster_embeddings
 from tests.conftest import PROJECT
 
@@ -33,5 +33,5 @@ def test_the_groups_that_the_page_names_are_parameters_of_both_flows() -> None:
     (sentence,) = re.findall(r"is given as JSON of its group: ([^.]+)\.", text)
     groups = set(re.findall("`(\\w+)`", sentence))
     assert "grid" in groups
-    for run in (raster_embeddings, embed_collection):
-        assert groups <= inspect.signature(run).parameters.keys()
+    for flow in (raster_embeddings, embed_collection_flow):
+        assert groups <= inspect.signature(flow.fn).parameters.keys()
