@@ -12,8 +12,12 @@ from pydantic import BaseModel
 
 import rasterembed
 from rasterembed.errors import UsageError
+from rasterembed.escape import cut
 from rasterembed.near_names import known_names, near_names
 from rasterembed.options_model import OneLineErrors, advice_about_option
+
+_NAME_LETTERS = 80
+"""Longest part of a wrong name that a text shows."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -51,7 +55,7 @@ def _unknown_parameter(function: Callable[..., object], name: str, value: object
     advice = advice_about_option(dict(_models_of(function)), name, value)
     if not advice or near_names(name, parameters):
         advice = f"it has {known_names(name, parameters)}"
-    return f"{function.__qualname__.removesuffix('.__init__')} has no parameter `{name}`: {advice}"
+    return f"{function.__qualname__.removesuffix('.__init__')} has no parameter `{cut(name, _NAME_LETTERS)}`: {advice}"
 
 
 def _models_of(function: Callable[..., object]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -31,7 +31,7 @@ def significant_text(value: float, digits: int) -> str:
         >>> significant_text(0.99137, 4), significant_text(4.5e-07, 3), significant_text(12345.678, 3)
         ('0.9914', '0.00000045', '12346')
     """
-    return _plain(f"{value:.{max(digits, min(_exponent(value), _LONGEST) + 1)}g}")
+    return _plain(f"{value + 0.0:.{max(digits, min(_exponent(value), _LONGEST) + 1)}g}")
 
 
 def _plain(text: str) -> str:

@@ -24,6 +24,7 @@ from rasterembed.collection_writer import record_check
 from rasterembed.dataset.continuing import what_stands
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard, in_threads
+from rasterembed.dataset.listing import find_unfinished
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, read_manifest, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
@@ -43,7 +44,7 @@ from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.number_text import agreeing, part_of
+from rasterembed.number_text import agreeing, counted, part_of
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
@@ -382,9 +383,8 @@ def _carry_out(
         warnings.append(None if doubt is None else doubt.text)
     for warning in filter(None, warnings):
         steps.on_warning(warning)
-    damaged = _forget_damaged_dataset(store, plan)
-    if damaged is not None:
-        steps.on_warning(damaged)
+    for warning in filter(None, (_forget_damaged_dataset(store, plan), _unfinished_with_other_settings(store, plan))):
+        steps.on_warning(warning)
     steps.prepare(store, plan)
     written = count_written_shards(store, plan)
     if written:
@@ -517,6 +517,18 @@ def _forget_damaged_dataset(store: ObjectStore, plan: Plan) -> str | None:
     return (
         f"{part_of(len(wrong), len(right), 'shard')} missing, or not as the manifest says, and "
         f"{agreeing(len(wrong), 'is', 'are')} computed again: the first one is {name_of(wrong[0])}"
+    )
+
+
+def _unfinished_with_other_settings(store: ObjectStore, plan: Plan) -> str | None:
+    """Return a warning if an unfinished run wrote shards of this dataset with other settings, else None."""
+    found = find_unfinished(store, plan.dataset_id)
+    if found is None or found.plan is None or found.plan.fingerprint == plan.fingerprint or not found.written:
+        return None
+    wrote = f"{found.written:,} of {counted(found.plan.sharding.count, 'shard')}"
+    return (
+        f"an earlier run of dataset {plan.dataset_id!r} with other settings wrote {wrote}, and this run deletes them "
+        f"when it is complete: to keep them, stop it and run `{found.continue_with}`"
     )
 
 

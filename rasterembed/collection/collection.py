@@ -29,7 +29,7 @@ from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, Usag
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Dinov3
 from rasterembed.number_text import counted
-from rasterembed.store.known_collections import unknown_collection
+from rasterembed.store.known_collections import made_again, unknown_collection
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from rasterembed.explorer.notebook import NotebookExplorer
     from rasterembed.search.answer import Answer
     from rasterembed.search.query import Query, Where
-
-_REMEDY = "restore the file, or embed the scenes into another collection"
-"""Advice for a STAC Collection that cannot be used."""
 
 
 class _StoredCollection(BaseModel):
@@ -332,7 +329,7 @@ def find_collection(store: ObjectStore, collection_id: str) -> Collection | None
         layout.stac_collection,
         _StoredCollection,
         name="collection",
-        remedy=_REMEDY,
+        remedy=made_again(collection_id),
         why_unusable=lambda stored: _why_unusable(stored, collection_id),
     )
     if stored is None:

@@ -14,14 +14,11 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, StoreError
-from rasterembed.store.known_collections import embed_command, list_collections
+from rasterembed.store.known_collections import embed_command, list_collections, made_again
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import running_run
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
-
-_REMEDY = "restore the file, or embed the scenes into another collection"
-"""Advice for a STAC Collection that cannot be read."""
 
 
 class Unreadable(StrEnum):
@@ -97,17 +94,18 @@ def summarise_collections(store: ObjectStore) -> list[CollectionSummary]:
     return [summary for summary in found if summary is not None]
 
 
-def stored_numbers(store: ObjectStore, key: str) -> tuple[dict[SceneState, int], int] | None:
+def stored_numbers(store: ObjectStore, layout: CollectionLayout) -> tuple[dict[SceneState, int], int] | None:
     """Return the numbers of scenes by state and of vectors that a STAC Collection states. None if it does not exist.
 
     Args:
         store: the store.
-        key: key of the STAC Collection.
+        layout: layout of the collection.
 
     Raises:
         DataError: if this version cannot read the STAC Collection.
     """
-    stored = read_model(store, key, _Described, name="collection", remedy=_REMEDY)
+    remedy = made_again(layout.collection_id)
+    stored = read_model(store, layout.stac_collection, _Described, name="collection", remedy=remedy)
     return None if stored is None else (stored.scenes, stored.vectors)
 
 
@@ -115,7 +113,7 @@ def _summary(store: ObjectStore, collection_id: str) -> CollectionSummary | None
     """Return the summary of a collection, or None if it was deleted after it was listed."""
     key = CollectionLayout(collection_id).stac_collection
     try:
-        stored = read_model(store, key, _Described, name="collection", remedy=_REMEDY)
+        stored = read_model(store, key, _Described, name="collection", remedy=made_again(collection_id))
     except StoreError:
         raise
     except DataError as error:

@@ -91,7 +91,7 @@ def _check_numbers(collection: Collection, catalogue: Catalogue, rebuild: str) -
     """Compare the numbers of scenes and vectors in the STAC Collection with the catalogue."""
     key = collection.layout.stac_collection
     try:
-        stored = stored_numbers(collection.store, key)
+        stored = stored_numbers(collection.store, collection.layout)
     except StoreUnavailableError:
         raise
     except DataError as error:

@@ -23,6 +23,9 @@ _NOTICE_S = 0.5
 _AGAIN_S = 0.01
 """Seconds until KeyboardInterrupt is raised again, if Python could not raise it."""
 
+_END = b"\0"
+"""Byte that ends the thread which wakes the main thread. No signal has the number 0."""
+
 _WAKE_S = 0.05
 """Seconds between two attempts to wake the main thread after a signal."""
 
@@ -111,11 +114,12 @@ def stoppable(*, keeps_work: bool = True) -> Iterator[Stop]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = stop._show
         if not stop.asked:  # After a signal, the process ends. A second signal may still hurry it.
+            signal.set_wakeup_fd(before_writing)
+            os.write(writing, _END)
+            waker.join()
+            os.close(writing)
             for number, handler in before.items():
                 signal.signal(number, handler)
-            signal.set_wakeup_fd(before_writing)
-            os.close(writing)
-            waker.join()
 
 
 def _wake_main_thread(reading: int, stop: Stop) -> None:
@@ -126,11 +130,11 @@ def _wake_main_thread(reading: int, stop: Stop) -> None:
     this function, the command would then go on until the wait ends, which can take as long as a whole shard.
 
     Args:
-        reading: pipe with a byte for each signal: its number. The function closes it, and returns when it has ended.
+        reading: pipe with a byte for each signal: its number. After `_END`, the function closes the pipe and returns.
         stop: object with the handlers of the signals.
     """
     with open(reading, "rb", buffering=0) as numbers:
-        while number := numbers.read(1):
+        while (number := numbers.read(1)) != _END:
             stop.awake = number[0] not in SIGNALS
             while not stop.awake:
                 # The handlers of all signals that have come run together.

@@ -162,7 +162,7 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     yield from _facts_of_configuration(configuration, manifest.dimensions)
     yield "tiles", f"{manifest.tiles} planned, {manifest.rows} embedded, {manifest.skipped} skipped"
     if manifest.skipped:
-        yield "skipped", _skipped_text(dataset)
+        yield "skipped", in_command_words(dataset.skipped_text())
     yield "quality checks", _verdict(dataset)
     index = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES) is not None
     yield "vector index", "yes" if index else "no"
@@ -229,16 +229,6 @@ def _facts_of_profile(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     yield "acquired", f"{profile.acquired:%Y-%m-%d %H:%M:%S} UTC" if profile.acquired else "not known"
     yield "place on Earth", "yes" if profile.on_earth else "no"
-
-
-def _skipped_text(dataset: Dataset) -> str:
-    """Return the number of skipped tiles with their reasons. If the tile index cannot be read, say why."""
-    try:
-        return dataset.skipped_text()
-    except StoreUnavailableError:
-        raise
-    except DataError as error:
-        return in_command_words(str(error))
 
 
 def _verdict(dataset: Dataset) -> str:

@@ -79,6 +79,7 @@ def embed(
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
     """Return the result as text for people, with a command that searches the new dataset."""
     from rasterembed.command_line.this_program import this_program
+    from rasterembed.command_line.wrong_options import in_command_words
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.search.next_search import search_command
 
@@ -91,7 +92,7 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
         f"state: {manifest.state}",
         f"manifest: {store.uri(result.plan.layout.manifest)}",
         f"rows: {manifest.rows}",
-        f"skipped: {Dataset(store, manifest).skipped_text()}",
+        f"skipped: {in_command_words(Dataset(store, manifest).skipped_text())}",
     ]
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")

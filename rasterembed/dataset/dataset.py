@@ -230,9 +230,7 @@ class Dataset(AllTilesQuestions):
     def skipped_text(self) -> str:
         """Return the number of skipped tiles with their reasons, as text for people.
 
-        Raises:
-            ObjectMissingError: if tiles were skipped, and the tile index is missing.
-            DataError: if tiles were skipped, and the tile index cannot be read.
+        If the tile index, which has the reasons, cannot be read, the text says so.
 
         Example:
             >>> dataset.skipped_text()  # doctest: +SKIP
@@ -243,9 +241,12 @@ class Dataset(AllTilesQuestions):
         import pyarrow.parquet as pq  # A search with an index does not need it.
 
         counts = Counter[str]()
-        with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
-            for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=["reason"]):
-                counts.update(reason for reason in batch.column(0).to_pylist() if reason is not None)
+        try:
+            with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
+                for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=["reason"]):
+                    counts.update(reason for reason in batch.column(0).to_pylist() if reason is not None)
+        except DataError as error:
+            return f"{self.manifest.skipped}; their reasons are not known: {error}"
         minimum = float(self.manifest.configuration["selection"]["min_valid_fraction"])
         return f"{self.manifest.skipped} ({reasons_text(counts, minimum)})"
 

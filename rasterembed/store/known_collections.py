@@ -7,7 +7,7 @@ from shlex import join
 
 from rasterembed.errors import UsageError
 from rasterembed.store.https_url import is_https
-from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
+from rasterembed.store.layout import COLLECTIONS_FOLDER, MEMBER_MARK, CollectionLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.unknown_id import unknown_id
@@ -81,3 +81,11 @@ def check_known_collection(store: ObjectStore, collection_id: str) -> None:
 def unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
     """Return the error for a collection that does not exist. The text names similar ids, if there are any."""
     return unknown_id(store, "collection", collection_id, list_collections(store), first="embed a collection")
+
+
+def made_again(collection_id: str) -> str:
+    """Return advice for a collection whose STAC Collection cannot be used."""
+    return (
+        "restore the file, or delete it and make the collection again of its datasets "
+        f"(`rasterembed collection rebuild {collection_id} --datasets '{collection_id}{MEMBER_MARK}*'`)"
+    )

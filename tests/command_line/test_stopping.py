@@ -126,6 +126,19 @@ run_text.restype, run_text.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes
 }
 
 
+def test_the_end_of_a_command_does_not_wait_for_a_child_of_the_process() -> None:
+    body = """
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # The child ends when its parent has ended.
+        os.write(writing, b"1")
+        signal.pause()
+    os.read(reading, 1)
+    return "the result"
+"""
+    assert _python(COMMAND.format(before="import ctypes", body=body)) == (0, "the result\n", "")
+
+
 @pytest.mark.parametrize(("before", "body", "told"), CASES.values(), ids=CASES)
 def test_a_signal_is_one_line_and_a_status(before: str, body: str, told: tuple[str, str]) -> None:
     status, output, errors = _python(COMMAND.format(before=before, body=body), "--number", "2")

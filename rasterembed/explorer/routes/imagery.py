@@ -49,7 +49,7 @@ def map_tile(
     It is transparent where no raster has a valid pixel. In a collection, the newest scene is on top.
     """
     tile = MapTile.of(z, x, y)
-    where = library_options(Where, since=since, until=until)
+    where = library_options(Where, since=since or None, until=until or None)
     return picture.response(_WEBP, lambda: imagery_of(view).map_tile(tile, where))
 
 

@@ -97,8 +97,8 @@ def _filters(
     return library_options(
         Where,
         min_valid_fraction=min_valid_fraction,
-        since=since,
-        until=until,
+        since=since or None,
+        until=until or None,
         max_cloud_cover=max_cloud_cover,
         pick=pick,
     )

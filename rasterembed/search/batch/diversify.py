@@ -181,7 +181,9 @@ def _summary(chosen: FarthestFirst, count: int, allowed: int, tiles: int, min_va
         text += f" of {count:,} that {agreeing(count, 'was', 'were')} asked for, because {', and '.join(reasons)}"
     if number < allowed:
         nearest = "it" if number == 1 else "one of them"
-        text += f"; every other of {allowed:,} tiles is within cosine distance {chosen.farthest:.4f} of {nearest}"
+        text += (
+            f"; of {allowed:,} tiles, each of the others is within cosine distance {chosen.farthest:.4f} of {nearest}"
+        )
     return text
 
 

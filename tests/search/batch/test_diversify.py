@@ -67,8 +67,8 @@ def test_equal_tiles_are_chosen_once(dataset: Dataset, tmp_path: Path) -> None:
     assert TILES[3] in chosen
     assert result.facts["farthest"] < 1e-6
     assert result.summary == (
-        "118 tiles of 120 that were asked for, because every other tile is equal to one of these; every other of 120 "
-        "tiles is within cosine distance 0.0000 of one of them"
+        "118 tiles of 120 that were asked for, because every other tile is equal to one of these; of 120 "
+        "tiles, each of the others is within cosine distance 0.0000 of one of them"
     )
 
 
