@@ -36,6 +36,8 @@ class Stop:
     def __init__(self, keeps_work: bool) -> None:
         self.awake = False
         """Whether the main thread has noticed the last signal."""
+        self.ended = False
+        """Whether the block has ended."""
         self._keeps_work = keeps_work
         self._since: float | None = None
         self._told = False
@@ -113,11 +115,13 @@ def stoppable(*, keeps_work: bool = True) -> Iterator[Stop]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = stop._show
+        # The other thread sends signals to the handlers, so it ends before they go.
+        signal.set_wakeup_fd(before_writing)
+        stop.ended = True
+        os.write(writing, _END)
+        waker.join()
+        os.close(writing)
         if not stop.asked:  # After a signal, the process ends. A second signal may still hurry it.
-            signal.set_wakeup_fd(before_writing)
-            os.write(writing, _END)
-            waker.join()
-            os.close(writing)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -136,7 +140,7 @@ def _wake_main_thread(reading: int, stop: Stop) -> None:
     with open(reading, "rb", buffering=0) as numbers:
         while (number := numbers.read(1)) != _END:
             stop.awake = number[0] not in SIGNALS
-            while not stop.awake:
+            while not (stop.awake or stop.ended):
                 # The handlers of all signals that have come run together.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
                 time.sleep(_WAKE_S)

@@ -126,6 +126,23 @@ run_text.restype, run_text.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes
 }
 
 
+def test_no_alarm_comes_after_the_end_of_an_interrupted_command() -> None:
+    program = """
+import signal, time
+from rasterembed.command_line.stopping import stoppable
+for _ in range(50):
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    signal.signal(signal.SIGALRM, lambda *_: print("an alarm"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+time.sleep(0.2)
+"""
+    assert _python(program) == (0, "", "")
+
+
 def test_the_end_of_a_command_does_not_wait_for_a_child_of_the_process() -> None:
     body = """
     reading, writing = os.pipe()
