@@ -282,7 +282,7 @@ def test_qa_sets_the_state_by_its_verdict(
         (2, ["embed", "scene.tif", "--store", "block"], "Unknown option: --store"),
         (2, ["embed", "scene.tif", "--dataset-id", "../x"], "dataset id '../x' is not allowed"),
         (1, ["embed", "nowhere.tif"], "nowhere.tif: there is no such file"),
-        (2, ["search", "nowhere", "--tile", TILE], f"list all datasets with `{this_program()} datasets list --root"),
+        (2, ["search", "nowhere", "--tile", TILE], "rasterembed datasets list --root"),
         (2, ["search", "made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in"),
         (2, ["search", "made", "--lonlat", "24"], "--lonlat: give 2 values, not 1"),
         (2, ["search", "made", "--lonlat", "-78,24.5"], "put a space between two values, and no comma"),
