@@ -19,7 +19,6 @@ from PIL import Image
 
 from examples.landscape import make_scene
 from rasterembed.command_line.run import run
-from rasterembed.command_line.this_program import this_program
 from rasterembed.commands.main import app
 from rasterembed.store.object_store import DEFAULT_ROOT
 from tests.conftest import PROJECT
