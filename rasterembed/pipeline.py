@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +19,9 @@ from pydantic import Field
 
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.replacing import check_replacement
+from rasterembed.collection.threaded import map_threaded
 from rasterembed.collection_writer import record_check
-from rasterembed.dataset.continuing import what_stands
+from rasterembed.dataset.continuing import what_stands, written_text
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard, in_threads
 from rasterembed.dataset.listing import find_unfinished
@@ -62,9 +62,6 @@ from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
-
-_CHECKED_AT_ONCE = 8
-"""Number of shards that are compared with the manifest at the same time."""
 
 _PADDED = 4
 """Smallest ratio of the side of a tile to that of the raster for a warning."""
@@ -388,7 +385,7 @@ def _carry_out(
     steps.prepare(store, plan)
     written = count_written_shards(store, plan)
     if written:
-        steps.on_continue(f"continuing: {part_of(written, plan.sharding.count, 'shard')} written already")
+        steps.on_continue(f"continuing: {written_text(written, plan)} already")
     progress = Progress(plan.sharding.tile_count)
     lease.on_lost = progress.stop.set
     job = EmbeddingJob(options.execution, resolve_device(options.model.device), hub_token, lease.run_id)
@@ -506,8 +503,7 @@ def _forget_damaged_dataset(store: ObjectStore, plan: Plan) -> str | None:
         found = find_shard(store, plan, listed.number)
         return found is not None and found.sha256 == listed.sha256
 
-    with ThreadPoolExecutor(_CHECKED_AT_ONCE, thread_name_prefix="digest") as pool:
-        right = list(pool.map(is_right, manifest.shards))
+    right = list(map_threaded(is_right, manifest.shards))
     wrong = [listed.path for listed, is_same in zip(manifest.shards, right, strict=True) if not is_same]
     if not wrong:
         return None

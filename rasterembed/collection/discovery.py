@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import takewhile
 
-from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of, state_of
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of, with_files
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet, scenes_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
@@ -213,21 +213,10 @@ def _with_items(store: ObjectStore, scenes: list[FoundScene], assets: tuple[str,
     The catalogue has this state too. With the state of the Item's own file, the scene would always look changed.
     """
     of_items = map_threaded(
-        lambda scene: _register_item(store, scene, assets),
+        lambda scene: with_files(scene, lambda: scene.register(store, assets)),
         [scene for scene in scenes if scene.is_item and scene.problem is None],
     )
     return [next(of_items) if scene.is_item and scene.problem is None else scene for scene in scenes]
-
-
-def _register_item(store: ObjectStore, scene: FoundScene, assets: tuple[str, ...]) -> FoundScene:
-    try:
-        source = scene.register(store, assets)
-    except StoreUnavailableError:
-        raise
-    except RasterEmbedError as error:
-        return replace(scene, problem=one_line(error, REASON_LETTERS))
-    size, version = state_of(source)
-    return replace(scene, source=source, size=size, version=version, modified=source.modified.timestamp())
 
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rasterembed.errors import RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.raster.scene import register_scene
 from rasterembed.raster.source import Source
 from rasterembed.raster.stac_item_file import ITEM_SUFFIXES
@@ -53,6 +55,26 @@ class FoundScene:
             assets: keys or common names of the assets to use, if the address is that of a STAC Item.
         """
         return self.source or register_scene(store, self.uri, assets if self.is_item else ())
+
+
+def with_files(scene: FoundScene, find: Callable[[], Source]) -> FoundScene:
+    """Return a scene of a STAC Item with its files and their state. If they cannot be found, the scene has a problem.
+
+    Args:
+        scene: the scene.
+        find: function that finds the files.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    try:
+        source = find()
+    except StoreUnavailableError:
+        raise
+    except RasterEmbedError as error:
+        return replace(scene, problem=one_line(error, REASON_LETTERS))
+    size, version = state_of(source)
+    return replace(scene, source=source, size=size, version=version, modified=source.modified.timestamp())
 
 
 def state_of(source: Source) -> tuple[int, str]:

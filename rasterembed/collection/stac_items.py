@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import shapely
 
 from rasterembed.collection.catalogue import MAX_FOOTPRINT_BYTES
-from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state_of
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, with_files
 from rasterembed.collection.stac_api import search_items
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.wkb import read_footprint
-from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line, utf8_text
+from rasterembed.errors import DataError, RasterEmbedError, one_line, utf8_text
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
 from rasterembed.store.object_store import ObjectStore
@@ -132,14 +132,7 @@ def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: t
     except RasterEmbedError as error:
         return FoundScene(uri, geometry=geometry, problem=one_line(error, REASON_LETTERS))
     found = FoundScene(uri, item=parsed.id, datetime=parsed.acquired, cloud_cover=parsed.cloud_cover, geometry=geometry)
-    try:
-        source = register_item_files(store, parsed, files)
-    except StoreUnavailableError:
-        raise
-    except RasterEmbedError as error:
-        return replace(found, problem=one_line(error, REASON_LETTERS))
-    size, version = state_of(source)
-    return replace(found, source=source, size=size, version=version, modified=source.modified.timestamp())
+    return with_files(found, lambda: register_item_files(store, parsed, files))
 
 
 def scenes_of_geoparquet(store: ObjectStore, uri: str, assets: tuple[str, ...]) -> list[FoundScene]:
