@@ -87,7 +87,7 @@ def agreeing(count: int, one: str, many: str) -> str:
 
 
 def part_of(part: int, whole: int, noun: str, is_: str = "is", are: str = "are") -> str:
-    """Return how many of some things do something.
+    """Return a number of things, the number of all of them, and the verb that agrees with the first number.
 
     Args:
         part: the number of things that do it.

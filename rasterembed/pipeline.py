@@ -479,9 +479,9 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 
 
 def _forget_damaged_dataset(store: ObjectStore, plan: Plan) -> str | None:
-    """Make a dataset unfinished whose shards are not all those of its manifest. The run then computes what is missing.
+    """If shards are missing or differ from the manifest, make the dataset unfinished. The run then computes these shards.
 
-    With the digest of a damaged shard in the new manifest, nobody would find the damage any more. The damaged shards
+    A new manifest with the digest of a damaged shard would hide the damage from everybody. The damaged shards
     are deleted before the manifest: if the run is killed in between, the next one does the same.
 
     Returns:

@@ -107,7 +107,7 @@ def embed(
 
 
 def _has_typed(settings: PlanSettings) -> bool:
-    """Return whether a person typed a setting. Even a default, if it was typed, must be that of the collection."""
+    """Return whether a person typed a setting. The typed value may be a default that the collection does not have."""
     return any(getattr(settings, group).model_fields_set - {"device"} for group in PlanSettings.model_fields)
 
 
