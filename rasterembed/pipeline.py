@@ -479,7 +479,7 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 
 
 def _forget_damaged_dataset(store: ObjectStore, plan: Plan) -> str | None:
-    """If shards are missing or differ from the manifest, make the dataset unfinished. The run then computes these shards.
+    """If shards are missing or differ from the manifest, make the dataset unfinished. The run then computes them.
 
     A new manifest with the digest of a damaged shard would hide the damage from everybody. The damaged shards
     are deleted before the manifest: if the run is killed in between, the next one does the same.
