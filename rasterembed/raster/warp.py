@@ -8,7 +8,7 @@ import numpy as np
 import pyproj
 
 from rasterembed.errors import DataError, UsageError
-from rasterembed.number_text import number_text
+from rasterembed.number_text import number_text, significant_text
 from rasterembed.raster.anchor import check_distance, find_anchor, place_without_transform
 from rasterembed.raster.crs_files import named_path
 from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
@@ -84,24 +84,31 @@ def warp_profile(profile: RasterProfile, grid: Grid, uri: str) -> RasterProfile:
     if max(width, height) > _MAX_SIDE:
         raise _too_large(uri, width, height)
     warped = _with_warp(profile, grid, crs_wkt, anchor, (width, height), samples=1)
-    scale = _scale(warped)
+    found_scale = _scale(warped)
+    scale = _scale_on_raster(profile, grid.resolution, crs_wkt) if found_scale is None else found_scale
+    if round(scale) > MAX_SAMPLES:
+        raise _too_coarse(uri, grid.resolution, scale, crs_wkt)
     if width * height * scale * scale > _MAX_SPREAD * profile.width * profile.height + width + height:
         raise DataError(
             f"{uri}: in CRS {crs_name(crs_wkt)}, its bounds have {width}x{height} px, most of them without data: the "
             "raster lies across an edge of that CRS's map. Choose another `crs`"
         )
-    samples = max(1, round(scale))
-    if samples > MAX_SAMPLES:
-        raise DataError(
-            f"{uri}: a pixel of {number_text(grid.resolution)} covers {scale:.1f} x {scale:.1f} px of the raster, more "
-            f"than {MAX_SAMPLES} x {MAX_SAMPLES}: give a smaller `resolution`, or write a raster with larger "
-            "pixels first (gdalwarp -tr X Y -r average FILE NEW.tif)"
-        )
+    # Datasets of very narrow rasters are stored with one sample.
+    samples = 1 if found_scale is None else max(1, round(scale))
     return _with_warp(profile, grid, crs_wkt, anchor, (width, height), samples=samples)
 
 
 def _too_large(uri: str, width: float, height: float) -> DataError:
     return DataError(f"{uri}: it would have {width:.0f}x{height:.0f} px on the grid: give a larger `resolution`")
+
+
+def _too_coarse(uri: str, resolution: float, scale: float, crs_wkt: str) -> DataError:
+    side, unit = significant_text(scale, 5), crs_of(crs_wkt).axis_info[0].unit_name
+    return DataError(
+        f"{uri}: a pixel of {number_text(resolution)} covers {side} x {side} px of the raster, more than "
+        f"{MAX_SAMPLES} x {MAX_SAMPLES}: give a smaller `resolution`, in units of the CRS ({unit}), or write a "
+        "raster with larger pixels first (gdalwarp -tr X Y -r average FILE NEW.tif)"
+    )
 
 
 _WARP_BEFORE = "warp it before (gdalwarp -t_srs EPSG:... FILE NEW.tif)"
@@ -215,8 +222,11 @@ def _check_longitudes(ring: Floats, crs_wkt: str, uri: str) -> None:
         )
 
 
-def _scale(warped: RasterProfile) -> float:
-    """Return how many px of the original a side of a warped pixel covers. It is the median of places on the raster."""
+def _scale(warped: RasterProfile) -> float | None:
+    """Return how many px of the original a side of a warped pixel covers, as the median of places on the raster.
+
+    It is None if none of these places is on the raster: the raster is very narrow, or smaller than a warped pixel.
+    """
     assert warped.warp is not None
     places = WarpedPlaces(warped, warped.warp)
     width, height = places.original_size
@@ -231,6 +241,24 @@ def _scale(warped: RasterProfile) -> float:
         for end in (right, below):
             lengths = np.hypot(end[0] - corner[0], end[1] - corner[1])[on_raster]
             lengths = lengths[np.isfinite(lengths)]
-            # A very narrow raster may have none of these places.
-            sides.append(float(np.median(lengths)) if lengths.size else 1.0)
-    return max(sides)
+            if lengths.size:
+                sides.append(float(np.median(lengths)))
+    return max(sides, default=None)
+
+
+def _scale_on_raster(profile: RasterProfile, resolution: float, crs_wkt: str) -> float:
+    """Return what `_scale` does, but from steps of one px of the original. So every place is on the raster."""
+    u, v = np.meshgrid(np.linspace(0, 1, _INNER_POINTS), np.linspace(0, 1, _INNER_POINTS))
+    corner, right, below = (
+        _native(profile, u + du, v + dv) for du, dv in ((0, 0), (1 / profile.width, 0), (0, 1 / profile.height))
+    )
+    if not same_crs(profile.crs_wkt, crs_wkt):
+        to_new = transformer_between(profile.crs_wkt or "", crs_wkt)
+        corner, right, below = (to_new.transform(*points) for points in (corner, right, below))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        (a, c), (b, d) = (
+            [(end - start) / resolution for end, start in zip(points, corner, strict=True)] for points in (right, below)
+        )
+        # One px eastwards and one px northwards on the grid are the columns of the inverse of this matrix.
+        sides = [np.hypot(*column) / np.abs(a * d - b * c) for column in ((d, c), (b, a))]
+    return max(float(np.median(side[np.isfinite(side)])) for side in sides)

@@ -22,6 +22,8 @@ import cyclopts
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from rasterembed.store.server_settings import DEFAULT_REGION
+
 _ID = "raster-embeddings"
 """Id of our notification in the bucket's configuration. Notifications with other ids stay unchanged."""
 
@@ -42,12 +44,12 @@ def notify(
     """
     try:
         if arn and not topic and not url:
-            subscribe(boto3.client("s3", config=_path_style()), bucket, "QueueConfigurations", arn, prefix)
+            subscribe(_client("s3", config=_path_style()), bucket, "QueueConfigurations", arn, prefix)
         elif topic and url and not arn:
             token = os.environ.get("UPLOAD_WEBHOOK_TOKEN") or _end("UPLOAD_WEBHOOK_TOKEN is not set", 2)
-            sns = boto3.client("sns", endpoint_url=_endpoint())
+            sns = _client("sns", endpoint_url=_endpoint())
             topic_arn = make_topic(sns, topic, url, token)
-            subscribe(boto3.client("s3", config=_path_style()), bucket, "TopicConfigurations", topic_arn, prefix)
+            subscribe(_client("s3", config=_path_style()), bucket, "TopicConfigurations", topic_arn, prefix)
         else:
             _end("give either --arn, or --topic and --url", 2)
     except (ClientError, BotoCoreError, ValueError) as error:
@@ -96,6 +98,12 @@ def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
         ours["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}}
     wanted[kind] = [other for other in wanted.get(kind, []) if other["Id"] != _ID] + [ours]
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
+
+
+def _client(service: str, **options: Any) -> Any:
+    """Return a client of a service in the store's region. boto3 does not read AWS_REGION, and has no default region."""
+    region = boto3.Session(region_name=os.environ.get("AWS_REGION") or None).region_name
+    return boto3.client(service, region_name=region or DEFAULT_REGION, **options)
 
 
 def _endpoint() -> str | None:

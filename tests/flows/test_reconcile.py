@@ -191,6 +191,23 @@ def test_a_bucket_is_told_to_notify_and_what_it_notified_before_stays(
 
 
 @pytest.mark.parametrize(
+    "variables",
+    [{}, {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-west-2"}, {"AWS_DEFAULT_REGION": "us-east-1"}],
+)
+def test_the_region_of_a_topic_is_that_of_the_store(
+    s3: Any, bucket: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server refuses a topic in another region than the bucket's, which is us-east-1."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (variables | {"UPLOAD_WEBHOOK_TOKEN": "secret"}).items():
+        monkeypatch.setenv(name, value)
+    assert _notify(monkeypatch, bucket, "--topic", "uploads", "--url", "http://127.0.0.1:1/uploads") == 0
+    (topic,) = s3.get_bucket_notification_configuration(Bucket=bucket)["TopicConfigurations"]
+    assert topic["TopicArn"].startswith("arn:aws:sns:us-east-1:")
+
+
+@pytest.mark.parametrize(
     ("arguments", "status", "named"),
     [
         (["b"], 2, "give either --arn, or --topic and --url"),

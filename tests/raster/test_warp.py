@@ -466,7 +466,14 @@ REFUSED: dict[str, tuple[dict[str, Any], Grid, str]] = {
     "a CRS that names a file": ({}, anchored(10.0, "+proj=longlat +nadgrids=/etc/passwd"), "no such file is opened"),
     "no CRS": ({}, anchored(10.0, "EPSG:1"), "`crs` 'EPSG:1' is not understood"),
     "the Moon": ({}, anchored(10.0, "IAU_2015:30100"), "is of another body"),
-    "much larger pixels": ({}, anchored(100.0), r"covers 10\.0 x 10\.0 px of the raster"),
+    "much larger pixels": ({}, anchored(100.0), "covers 10 x 10 px of the raster"),
+    "metres where the CRS has degrees": (
+        {},
+        anchored(10.0, "EPSG:4326"),
+        r"covers \d+ x \d+ px of the raster.* in units of the CRS \(degree\)",
+    ),
+    "pixels of a whole zone": ({}, anchored(1e6), "covers 100000 x 100000 px of the raster"),
+    "pixels beyond the Earth": ({}, anchored(1e5, "EPSG:4326"), r"px of the raster, more than 8 x 8"),
     "tiny pixels": ({}, anchored(1e-7), "give a larger `resolution`"),
     "an origin far away": ({}, anchored(20.0, origin=(1e300, 0.0)), "or the grid's `origin` or `resolution`"),
     "an origin beyond all numbers": ({}, anchored(1e-2, origin=(1e308, 0.0)), "lies inf px from the origin"),
@@ -474,6 +481,11 @@ REFUSED: dict[str, tuple[dict[str, Any], Grid, str]] = {
     "a CRS in units of 1e300 m": (
         {"transform": (1e12, 0.0, 4e5, 0.0, -1e12, 6.7e6)},
         anchored(1e-3, "+proj=utm +zone=35 +to_meter=1e300"),
+        r"px of the raster, more than 8 x 8",
+    ),
+    "across an edge of the map": (
+        {"transform": (10.0, 0.0, 833_000.0, 0.0, -10.0, 1_000.0), "crs_wkt": pyproj.CRS(32660).to_wkt()},
+        anchored(10.0, "+proj=eqearth"),
         "most of them without data",
     ),
     "across the antimeridian": (
