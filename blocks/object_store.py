@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from blocks.loading import load_block
+from blocks.settings_block import SettingsBlock
 from blocks.source_store import load_source_store
 from rasterembed.errors import UsageError, validation_reason
 from rasterembed.store import object_store
 from rasterembed.store.object_store import ObjectStore, StoreSettings
 
 
-class ObjectStoreBlock(StoreSettings, Block):
+class ObjectStoreBlock(StoreSettings, SettingsBlock):
     """A folder, or a bucket and prefix of an S3 server, with its credentials."""
 
     _block_type_name = "Object Store"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from prefect.blocks.core import Block
-
 from blocks.loading import load_block
+from blocks.settings_block import SettingsBlock
 from rasterembed.store.server_settings import SourceSettings, SourceStore
 
 
-class SourceStoreBlock(SourceSettings, Block):
+class SourceStoreBlock(SourceSettings, SettingsBlock):
     """How rasters are read: an S3 server with its credentials, and the hosts that are read over https."""
 
     _block_type_name = "Source Store"

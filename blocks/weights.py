@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from blocks.loading import load_block
+from blocks.settings_block import SettingsBlock
 from rasterembed.model.choice import Dinov3
 
 
-class Dinov3Weights(Block):
+class Dinov3Weights(SettingsBlock):
     """A DINOv3 checkpoint on the hub or in a folder, and the access token for it."""
 
     _block_type_name = "DINOv3 Weights"

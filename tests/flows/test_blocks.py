@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.blocks.core import Block
 
-from blocks import ObjectStoreBlock, SourceStoreBlock
+from blocks import Dinov3Weights, ObjectStoreBlock, SourceStoreBlock
 from blocks.object_store import open_store
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import StoreSettings
@@ -57,6 +59,26 @@ def test_a_wrong_field_is_refused_when_the_block_is_made() -> None:
     ):
         with pytest.raises(ValueError, match=named):
             ObjectStoreBlock.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("block", "fields", "named"),
+    [
+        (
+            ObjectStoreBlock,
+            {"root": "s3://b", "endpoint": "http://x"},
+            "ObjectStoreBlock has no field `endpoint`: it has endpoint_url",
+        ),
+        (SourceStoreBlock, {"anonimous": True}, "SourceStoreBlock has no field `anonimous`: it has anonymous"),
+        (Dinov3Weights, {"model": "m", "tokn": "http://x"}, "Dinov3Weights has no field `tokn`: it has token"),
+    ],
+)
+def test_an_unknown_field_is_refused_when_the_block_is_made(
+    block: type[Block], fields: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ValueError, match=named) as raised:
+        block(**fields)
+    assert "http://x" not in str(raised.value), "the value of a field may be a secret"
 
 
 def test_a_block_that_0_1_saved_gives_its_store(prefect_api: PrefectServer) -> None:
