@@ -18,6 +18,7 @@ from rasterembed.collection.stac_collection import CollectionState, CollectionVe
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
+from rasterembed.dataset.column_names import column_list
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.plan import PlanSettings
@@ -252,11 +253,12 @@ class Collection(AllTilesQuestions):
             float32 vectors of a batch with the columns of the vectors.
 
         Raises:
+            UsageError: if a column does not exist.
             DataError: if a file cannot be read.
         """
         if columns is None:
             columns = ("tile_id", *vector_columns(self.configuration.selection.vector_dtype))
-        names = [name for name in columns if name != "dataset_id"]
+        names = [name for name in column_list(columns) if name != "dataset_id"]
         if self.table is not None and self.table_is_current:
             yield from table_batches(self.store, self.layout, self.table, ["dataset_id", *names])
             return

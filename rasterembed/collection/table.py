@@ -19,9 +19,10 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.cells import KEY_BITS, Cell
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.dataset.column_names import check_columns
 from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS
 from rasterembed.dataset.vector_column import vector_fields
-from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
+from rasterembed.errors import DataError, ObjectMissingError, one_line
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
@@ -169,12 +170,7 @@ def table_batches(
         try:
             with store.open(part.path) as file:
                 parquet = pq.ParquetFile(file)
-                known = parquet.schema_arrow.names
-                for name in columns:
-                    if name not in known:
-                        raise UsageError(
-                            f"the table of {layout.owner} has no column {name!r}: choose from {', '.join(known)}"
-                        )
+                check_columns(f"the table of {layout.owner}", columns, parquet.schema_arrow.names)
                 for batch in parquet.iter_batches(_BATCH_ROWS, columns=list(columns)):
                     yield batch.select(list(columns))
         except ObjectMissingError as error:

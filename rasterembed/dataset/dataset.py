@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
+from rasterembed.dataset.column_names import check_columns, column_list
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
@@ -271,14 +272,17 @@ class Dataset(AllTilesQuestions):
             columns: names of the columns to read. The default is all columns. docs/datasets.md lists them.
 
         Raises:
+            UsageError: if a column does not exist.
             ObjectMissingError: if a shard is missing.
         """
         import pyarrow.parquet as pq  # A search with an index does not need it.
 
+        names = None if columns is None else column_list(columns)
         for shard in self.shards:
             with self._readable(shard.path), self.store.open(shard.path) as file:
-                names = None if columns is None else list(columns)
-                yield from pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=names)
+                shard_file = pq.ParquetFile(file)
+                check_columns(f"dataset {self.id!r}", names or (), shard_file.schema_arrow.names)
+                yield from shard_file.iter_batches(_BATCH_ROWS, columns=names)
 
     def vectors(self) -> NDArray[np.float32]:
         """Read all vectors into memory, in the order of `batches`.

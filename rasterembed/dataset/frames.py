@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from rasterembed.dataset.column_names import check_columns, column_list
 from rasterembed.dataset.vector_column import EMBEDDING, SCALE
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError
@@ -31,10 +32,8 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
         # The vectors of the frame are decoded. With `scale` beside them, a reader could scale them twice.
         names = [name for name in known if name not in ("bbox", "geometry", SCALE)]
     else:
-        names = [name for name in dict.fromkeys(columns) if name != "geometry"]
-        for name in names:
-            if name not in known:
-                raise UsageError(f"dataset {dataset.id!r} has no column {name!r}: choose from {', '.join(known)}")
+        names = [name for name in dict.fromkeys(column_list(columns)) if name != "geometry"]
+        check_columns(f"dataset {dataset.id!r}", names, known)
     if not vectors:
         names = [name for name in names if name != EMBEDDING]
     stored = dataset.vector_columns if EMBEDDING in names else ()

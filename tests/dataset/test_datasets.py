@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -539,8 +539,18 @@ def test_vectors_and_rows_are_those_of_the_files(store: ObjectStore, dataset: Da
     np.testing.assert_array_equal(np.stack(list(frame["embedding"])), expected)
     assert set(frame.columns) == set(files.columns) - {"bbox"}
     assert list(dataset.to_geodataframe(["norm"], vectors=False).columns) == ["norm", "geometry"]
-    with pytest.raises(UsageError, match=r"^dataset 'scene' has no column 'nothing': choose from tile_id, row, "):
-        dataset.to_geodataframe(["nothing"])
+
+
+@pytest.mark.parametrize(
+    "read", [lambda dataset, columns: list(dataset.batches(columns)), Dataset.to_geodataframe], ids=["batches", "frame"]
+)
+def test_a_column_that_does_not_exist_is_refused(
+    dataset: Dataset, read: Callable[[Dataset, Sequence[str]], object]
+) -> None:
+    with pytest.raises(UsageError, match=r"^dataset 'scene' has no column 'embeding': choose from tile_id, row, "):
+        read(dataset, ["tile_id", "embeding"])
+    with pytest.raises(UsageError, match=r"^the columns are a list of names: give \['norm'\], not 'norm'$"):
+        read(dataset, "norm")
 
 
 def test_without_geopandas_there_is_one_line(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
