@@ -232,9 +232,9 @@ def _proposer(
     available = segment.rows.vectors.rows if selection is None else selection.count
     unit = unit_vectors(vector[None])
     if selection is not None and available > max(needed, CANDIDATES):
-        selected = copies.copies(selection, segment.rows.vectors)
+        selected = copies.copies(selection, segment.rows.vectors, segment.codes)
         if selected is not None:
-            return lambda count, widening: selected.candidates(unit, count)
+            return lambda count, widening: selected.candidates(unit, count, widening)
     if available > max(needed, segment.codes.direct_rows):
         return lambda count, widening: segment.codes.candidates(unit, count, selection, widening)
     return None

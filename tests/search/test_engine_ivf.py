@@ -16,7 +16,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import UsedEngine
-from rasterembed.search.engines import ivf, ivf_building
+from rasterembed.search.engines import ivf_building, ivf_lists
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.search.engines.engine import RECALL_GOAL, CodesEngine, CodesInfo, IndexUnusableError
 from rasterembed.search.engines.ivf import IvfEngine
@@ -217,8 +217,34 @@ def test_threads_that_share_the_lists_of_a_query_find_the_same_rows(
     selection = None if share is None else RowSelection.of_mask(np.random.default_rng(0).random(ROWS) < share)
     queries = [unit(vectors[number : number + 1]) for number in range(20)]
     alone = [engine.candidates(query, 50, selection).rows for query in queries]
-    monkeypatch.setattr(ivf, "_SHARED_ROWS", 1)
+    monkeypatch.setattr(ivf_lists, "_SHARED_ROWS", 1)
     assert np.array_equal([engine.candidates(query, 50, selection).rows for query in queries], alone)
+
+
+def test_a_copy_of_the_selected_rows_finds_what_the_lists_find(
+    engine: CodesEngine, vectors: NDArray[np.float32]
+) -> None:
+    selection, queries = RowSelection.of_numbers(np.arange(1, ROWS, 9), ROWS), unit(vectors[:50])
+    size = header_dtype(LISTS, DIMENSIONS).itemsize + selection.count * (DIMENSIONS + 8) + selection.nbytes
+    copy = engine.copy_selected(selection, size)
+    assert copy is not None
+    assert copy.nbytes == size
+    assert engine.copy_selected(selection, size - 1) is None, "more bytes than allowed"
+    for count, widening in ((20, 1), (20, 2), (selection.count, 1), (selection.count, LISTS)):
+        expected, found = (
+            engine.candidates(queries, count, selection, widening),
+            copy.candidates(queries, count, widening),
+        )
+        assert np.array_equal(found.rows, expected.rows)
+        assert np.array_equal(found.missed, expected.missed)
+        assert found.tied is not None
+        assert np.array_equal(found.tied, expected.tied)
+    assert np.array_equal(np.sort(found.rows), np.tile(selection.numbers, (50, 1))), "all lists have all selected rows"
+
+
+def test_many_rows_are_not_copied(engine: CodesEngine) -> None:
+    copied = [engine.copy_selected(RowSelection.of_numbers(np.arange(0, ROWS, step), ROWS), 2**30) for step in (8, 7)]
+    assert [copy is None for copy in copied] == [False, True]
 
 
 def test_a_new_segment_shares_the_lists_of_the_first(engine: CodesEngine, tmp_path: Path) -> None:
@@ -313,6 +339,8 @@ def test_a_row_number_that_the_segment_does_not_have_is_refused(
             open_codes(path, info, ROWS, DIMENSIONS)
         engine = open_codes(path, info, ROWS, DIMENSIONS, validate=False)
         engine.candidates(queries, 10, selection)  # No bit is read outside the selection.
+        with pytest.raises(IndexUnusableError, match="no build writes"):
+            engine.copy_selected(RowSelection.of_numbers(np.arange(9), ROWS), 2**30)
         if number:
             with pytest.raises(IndexUnusableError, match="no build writes"):
                 engine.candidates(queries, 10, None)

@@ -32,7 +32,7 @@ def selections(rows: int) -> st.SearchStrategy[RowSelection | None]:
     def of_seed(seed: int, share: float) -> RowSelection:
         return RowSelection.of_mask(np.random.default_rng(seed).random(rows) < share)
 
-    some = st.builds(of_seed, st.integers(0, 1000), st.sampled_from([0.01, 0.3, 0.9]))
+    some = st.builds(of_seed, st.integers(0, 1000), st.sampled_from([0.01, 0.1, 0.3, 0.9]))
     return st.one_of(st.none(), some, st.just(RowSelection.of_mask(np.zeros(rows, bool))))
 
 
@@ -46,6 +46,11 @@ def check_candidates(name: str, engine: Any, vectors: NDArray[Any], data: st.Dat
     count = data.draw(st.sampled_from([1, 2, 10, rows - 1, rows, 10 * rows]).filter(bool))
     widening = data.draw(st.sampled_from([1, 4, 1000]))
     found = engine.candidates(unit(queries), count, selection, widening)
+    copied = engine.copy_selected(selection, 2**20) if selection is not None and selection.count else None
+    if copied is not None:
+        again = copied.candidates(unit(queries), count, widening)
+        for one, other in ((found.rows, again.rows), (found.missed, again.missed), (found.tied, again.tied)):
+            assert np.array_equal(one, other)
     mask = np.ones(rows, bool) if selection is None else selection.mask
     exact = distances(queries, vectors)
     assert len(found.rows) == len(found.missed) == len(queries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from rasterembed.memory_cache import ENTRY_BYTES
 from rasterembed.search import selected_vectors
+from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
+from rasterembed.search.engines.engine import CodesEngine
 from rasterembed.search.engines.flat import score_error
+from rasterembed.search.engines.ivf_lists import SelectedLists
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.row_selection import RowSelection
 from rasterembed.search.selected_vectors import RepeatedSelections, SelectedVectors
@@ -27,6 +31,13 @@ def vectors() -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def stored(vectors: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> StoredVectors:
     return store(vectors, tmp_path_factory.mktemp("vectors"))
+
+
+@pytest.fixture(scope="module")
+def codes(stored: StoredVectors, tmp_path_factory: pytest.TempPathFactory) -> CodesEngine:
+    path = tmp_path_factory.mktemp("codes") / "codes.faiss"
+    info = write_codes(stored, path, CodesParameters("ivf", "dataset 'scene'", 8))
+    return open_codes(path, info, ROWS, DIMENSIONS)
 
 
 def every(step: int) -> RowSelection:
@@ -48,44 +59,62 @@ def test_candidates_are_the_nearest_selected_rows(
     assert everything.missed[0] == np.inf
 
 
-def test_copies_are_made_when_a_selection_is_used_again(stored: StoredVectors) -> None:
+def test_copies_are_made_when_a_selection_is_used_again(stored: StoredVectors, codes: CodesEngine) -> None:
     repeated, selection = RepeatedSelections(), every(7)
-    assert repeated.copies(selection, stored) is None
+    assert repeated.copies(selection, stored, codes) is None
     assert repeated.nbytes == 0
-    made = repeated.copies(selection, stored)
+    made = repeated.copies(selection, stored, codes)
     assert made is not None
-    assert repeated.copies(selection, stored) is made
+    assert repeated.copies(selection, stored, codes) is made
     assert repeated.nbytes == selection.count * 2 * DIMENSIONS + selection.nbytes + ENTRY_BYTES
 
 
-def test_many_rows_are_not_copied(stored: StoredVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_copied_by_the_engine_after_more_uses(
+    stored: StoredVectors, codes: CodesEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(selected_vectors, "_ALWAYS_FEW", 5)
     repeated = RepeatedSelections()
-    for selection, copied in ((every(60), True), (every(20), False)):
-        repeated.copies(selection, stored)
-        assert (repeated.copies(selection, stored) is not None) is copied
+    few, many = every(60), every(20)
+    used = {selection: [repeated.copies(selection, stored, codes) for _ in range(40)] for selection in (few, many)}
+    assert [[copies is None for copies in made].count(True) for made in used.values()] == [1, 29]
+    assert isinstance(used[few][-1], SelectedVectors)
+    assert isinstance(used[many][-1], SelectedLists)
+    assert used[many][29] is used[many][-1]
+    assert repeated.nbytes == sum(made[-1].nbytes + ENTRY_BYTES for made in used.values() if made[-1] is not None)
 
 
-def test_the_memory_of_all_copies_is_limited(stored: StoredVectors) -> None:
+def test_rows_that_the_engine_does_not_copy_have_no_copies(
+    stored: StoredVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selected_vectors, "_ALWAYS_FEW", 5)
+    info = write_codes(stored, tmp_path / "codes.faiss", CodesParameters("flat", "dataset 'scene'"))
+    flat = open_codes(tmp_path / "codes.faiss", info, ROWS, DIMENSIONS)
+    repeated, selection = RepeatedSelections(), every(20)
+    assert [repeated.copies(selection, stored, flat) for _ in range(70)] == [None] * 70
+
+
+def test_the_memory_of_all_copies_is_limited(stored: StoredVectors, codes: CodesEngine) -> None:
     kept = [every(7) for _ in range(3)]
     limit = 2 * (kept[0].count * 2 * DIMENSIONS + kept[0].nbytes + ENTRY_BYTES)
     repeated = RepeatedSelections(limit)
     for selection in kept:
-        repeated.copies(selection, stored)
-    made = [repeated.copies(selection, stored) for selection in kept]
+        repeated.copies(selection, stored, codes)
+    made = [repeated.copies(selection, stored, codes) for selection in kept]
     assert None not in made
     assert repeated.nbytes == limit
-    assert repeated.copies(kept[1], stored) is made[1]
-    again = repeated.copies(kept[0], stored)
-    assert again is not made[0], "the copies that were not used for the longest time were dropped"
-    assert repeated.copies(kept[1], stored) is made[1]
+    assert repeated.copies(kept[1], stored, codes) is made[1]
+    assert repeated.copies(kept[0], stored, codes) is None, (
+        "the copies that were not used for the longest time are gone"
+    )
+    assert repeated.copies(kept[0], stored, codes) is not None, "and are made when the selection is used again"
+    assert repeated.copies(kept[1], stored, codes) is made[1]
     assert repeated.nbytes == limit
     large = every(2)
     for _ in range(2):
-        assert repeated.copies(large, stored) is None, "these copies alone would take more than the limit"
+        assert repeated.copies(large, stored, codes) is None, "these copies alone would take more than the limit"
 
 
-def test_threads_share_the_copies(vectors: NDArray[np.float32], stored: StoredVectors) -> None:
+def test_threads_share_the_copies(vectors: NDArray[np.float32], stored: StoredVectors, codes: CodesEngine) -> None:
     selections, queries = [every(step) for step in (5, 6, 7, 8)], unit(vectors[:8])
     limit = ROWS * DIMENSIONS
     repeated = RepeatedSelections(limit)
@@ -93,7 +122,7 @@ def test_threads_share_the_copies(vectors: NDArray[np.float32], stored: StoredVe
 
     def nearest(number: int) -> bool:
         selection, query = selections[number % 4], number % 8
-        copies = repeated.copies(selection, stored)
+        copies = repeated.copies(selection, stored, codes)
         if copies is None:
             return True
         first = copies.candidates(queries[query : query + 1], 4).rows[0, 0]

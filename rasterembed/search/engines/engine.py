@@ -160,8 +160,33 @@ class CodesEngine(Protocol):
             IndexUnusableError: if the codes cannot be searched. The engine must then not be used again.
         """
 
+    def copy_selected(self, selection: RowSelection, most_bytes: int) -> SelectedCodes | None:
+        """Return a copy of the codes of some rows.
+
+        Args:
+            selection: the rows, at least one.
+            most_bytes: memory limit in bytes.
+
+        Returns:
+            The copy. None if it would take more memory, or if queries of it would not be much faster.
+
+        Raises:
+            IndexUnusableError: if the codes cannot be read. The engine must then not be used again.
+        """
+
     def close(self) -> None:
         """Release the mapped file. No thread may use the engine any more."""
+
+
+class SelectedCodes(Protocol):
+    """Compressed vectors of some rows of a segment, in memory. Several threads may use one object."""
+
+    @property
+    def nbytes(self) -> int:
+        """Largest number of bytes that the codes and the selection take in memory."""
+
+    def candidates(self, queries: NDArray[np.float32], count: int, widening: int = 1) -> Candidates:
+        """Return the selected rows that are nearest to each query. See `CodesEngine.candidates`."""
 
 
 class NoIndexReason(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,12 +141,60 @@ def check_row_numbers(lists: NDArray[np.uint8], sizes: NDArray[np.integer], dime
         IndexUnusableError: if a row number is impossible, or occurs twice.
     """
     present = np.zeros(int(sizes.sum()), bool)
-    at = 0
-    for size in sizes.tolist():
-        rows = lists[at + size * dimensions : at + size * (dimensions + 8)].view("<i8")
-        if size and not 0 <= rows.min() <= rows.max() < len(present):
-            raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    for _, rows in _codes_and_rows(lists, sizes, dimensions):
         present[rows] = True
-        at += size * (dimensions + 8)
     if not present.all():
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+
+
+def copy_rows(lists: NDArray[np.uint8], header: NDArray[np.void], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the bytes of a file with only some rows. The rows keep their lists, and their row numbers.
+
+    Args:
+        lists: the bytes of the lists in a file.
+        header: the header of this file.
+        mask: for each row, whether it is in the new file, shape (rows,).
+
+    Raises:
+        IndexUnusableError: if a row number is impossible, or occurs twice.
+    """
+    training = Training(header["centroids"][0], header["ranges"][0])
+    dimensions, sizes = training.centroids.shape[1], header["sizes"][0]
+    kept = int(np.count_nonzero(mask))
+    file = np.empty(header.itemsize + kept * (dimensions + 8), np.uint8)
+    kept_sizes, at = np.zeros_like(sizes), header.itemsize
+    for number, (codes, rows) in enumerate(_codes_and_rows(lists, sizes, dimensions)):
+        inside = np.flatnonzero(mask[rows])
+        size = len(inside)
+        if at + size * (dimensions + 8) > len(file):
+            raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+        # With "raise", NumPy would copy the codes twice.
+        codes.take(inside, axis=0, out=file[at : at + size * dimensions].reshape(size, dimensions), mode="clip")
+        at += size * dimensions
+        file[at : at + size * 8].view("<i8")[:] = rows[inside]
+        at += size * 8
+        kept_sizes[number] = size
+    if at != len(file):
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    file[: header.itemsize] = make_header(kept, training, kept_sizes).view(np.uint8)
+    return file
+
+
+def _codes_and_rows(
+    lists: NDArray[np.uint8], sizes: NDArray[np.integer], dimensions: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Yield the codes and the row numbers of each list, of shapes (n, dimensions) and (n,).
+
+    See `check_row_numbers` for the arguments.
+
+    Raises:
+        IndexUnusableError: if a row number is impossible.
+    """
+    all_rows, at = int(sizes.sum()), 0
+    for size in sizes.tolist():
+        codes = lists[at : at + size * dimensions].reshape(size, dimensions)
+        rows = lists[at + size * dimensions : at + size * (dimensions + 8)].view("<i8")
+        if size and not 0 <= rows.min() <= rows.max() < all_rows:
+            raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+        yield codes, rows
+        at += size * (dimensions + 8)
