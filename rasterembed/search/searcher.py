@@ -65,6 +65,20 @@ class _ReadFilters:
     classes: ClassTiles | None
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a search of several datasets found."""
+
+    rows: list[tuple[Dataset, dict[str, Any]]]
+    """The nearest rows of each dataset, nearest first, with the columns that `SearchEngine.nearest` describes."""
+    engines: list[UsedEngine]
+    """The engines that were used."""
+    searched: list[Dataset]
+    """The datasets that were searched."""
+    not_searched: list[NotSearched]
+    """The datasets that were left out, with the reason."""
+
+
 class Searcher:
     """Searches the same datasets any number of times. The vector indexes of the datasets stay open.
 
@@ -278,56 +292,71 @@ class Searcher:
 
         `query` is None if the caller gave a vector and no query.
         """
-        where, areas = chosen.where, chosen.areas
         include_query = query is None or query.include_query
-        found: list[tuple[Dataset, dict[str, Any]]] = []
-        used: list[UsedEngine] = []
-        searched: list[Dataset] = []
-        not_searched = [*self._not_searched, *unreadable]
         left_out = {one.dataset_id for one in unreadable}
+        asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
         with self._turn():
-            for dataset in (dataset for dataset in self.datasets if dataset.id not in left_out):
-                reason = _why_left_out(dataset, where)
-                if reason is not None:
-                    not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason))
-                    continue
-                if areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
-                    not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
-                    continue
-                if areas:
-                    dataset.check_on_earth()
-                filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
-                try:
-                    rows, engine = self._nearest(dataset, examples.vector, k, filters)
-                except DataError as error:
-                    if dataset.id not in self._by_pattern:
-                        raise
-                    not_searched.append(_unreadable(dataset, error))
-                    continue
-                used.append(engine)
-                searched.append(dataset)
-                found += [(dataset, row) for row in rows]
-            found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
-            hits = dataset_hits(found[:k])
-        hints = notes_on_areas(where, areas)
-        if not found:
-            asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
+            found = self._search_each(asked, examples, chosen, k, include_query)
+            hits = dataset_hits(found.rows[:k])
+        hints = notes_on_areas(chosen.where, chosen.areas)
+        if not hits:
             left_out_tiles = not include_query and any(example.tile is not None for example in examples.examples)
             with suppress(DataError):  # The answer is right without its reason, whose files may be missing.
-                hints += self._why_empty(chosen, examples.vector, asked, searched, left_out_tiles)
+                hints += self._why_empty(chosen, examples.vector, asked, found.searched, left_out_tiles)
+        not_searched = [*self._not_searched, *unreadable, *found.not_searched]
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
             hits=hits,
-            engines=tuple(used),
+            engines=tuple(found.engines),
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
-            radiometries=group_by_radiometry(searched),
+            radiometries=group_by_radiometry(found.searched),
             hint="\n".join(map(escape_terminal, hints)),
         )
         return answer.with_datasets(self.datasets)
+
+    def _search_each(
+        self,
+        datasets: Sequence[Dataset],
+        examples: ResolvedExamples,
+        chosen: _ReadFilters,
+        k: int,
+        include_query: bool,
+    ) -> _Found:
+        """Search datasets one after the other for the tiles that are nearest to the examples' vector.
+
+        A dataset that a pattern or `all` chose, and that cannot be searched, is left out.
+
+        Raises:
+            DataError: if a dataset that was chosen by its id cannot be searched.
+        """
+        found = _Found([], [], [], [])
+        for dataset in datasets:
+            reason = _why_left_out(dataset, chosen.where)
+            if reason is not None:
+                found.not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason))
+                continue
+            if chosen.areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
+                found.not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
+                continue
+            if chosen.areas:
+                dataset.check_on_earth()
+            filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
+            try:
+                rows, engine = self._nearest(dataset, examples.vector, k, filters)
+            except DataError as error:
+                if dataset.id not in self._by_pattern:
+                    raise
+                found.not_searched.append(_unreadable(dataset, error))
+                continue
+            found.engines.append(engine)
+            found.searched.append(dataset)
+            found.rows.extend((dataset, row) for row in rows)
+        found.rows.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+        return found
 
     def _why_empty(
         self,
