@@ -18,14 +18,25 @@ from botocore.exceptions import (
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
     NoCredentialsError,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
+from fsspec.asyn import sync_wrapper
 
 from rasterembed.errors import Access, ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.store.local_cache import scratch_folder
 from rasterembed.store.range_file import RangeFile
+from rasterembed.store.s3_errors import (
+    NOT_S3,
+    EmptyRangeError,
+    NotS3Error,
+    check_answer,
+    refusal,
+    status_of,
+    why_no_certificates,
+)
 from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
 
 _SETTLE_S = 1.0
@@ -44,8 +55,15 @@ _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, 
 _T = TypeVar("_T")
 
 
-class _EmptyRangeError(StoreError):
-    """The object has no byte in the range that was asked for."""
+class _FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
+    """The file system of s3fs. Each answer must be that of an S3 server."""
+
+    async def _call_s3(self, method: str, *options: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = await super()._call_s3(method, *options, **arguments)
+        check_answer(method, answer)
+        return answer
+
+    call_s3 = sync_wrapper(_call_s3)
 
 
 class S3Storage:
@@ -75,9 +93,10 @@ class S3Storage:
         requester_pays: bool,
     ) -> None:
         self._server = endpoint_url or "AWS"
+        self._region = region
         self.session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
         """The boto3 session. Rasterio reads GDAL's credentials from this session."""
-        self._fs = s3fs.S3FileSystem(
+        self._fs = _FileSystem(
             anon=unsigned,
             requester_pays=requester_pays,
             key=access_key,
@@ -119,12 +138,16 @@ class S3Storage:
         try:
             return request()
         except ClientError as error:
-            raise _refusal(where, error) from error
+            raise refusal(where, self._region, error) from error
         except SSLError as error:
             raise StoreError(
-                f"{where}: TLS failed: check the endpoint's https:// and the server's certificate"
+                f"{where}: TLS failed: check the endpoint's https:// and the server's certificate. If your own "
+                "authority signed it, AWS_CA_BUNDLE must name the file with the authority's certificate"
             ) from error
         except _NO_ANSWER as error:
+            unusable = None if self._server.startswith("http:") else why_no_certificates()
+            if unusable is not None:
+                raise StoreError(f"{where}: {unusable}: give the file of the authority's certificate") from error
             raise StoreUnavailableError(
                 f"{where}: no answer ({type(error).__name__}): check the endpoint, and that the server runs"
             ) from error
@@ -132,13 +155,20 @@ class S3Storage:
             raise StoreError(
                 f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a store block"
             ) from error
-        except (BotoCoreError, ResponseParserError) as error:
+        except (NotS3Error, ResponseParserError) as error:
+            raise StoreError(f"{where}: {NOT_S3}") from error
+        except InvalidRegionError as error:
+            raise StoreError(
+                f"{where}: the region {self._region!r} cannot be used: correct AWS_REGION, or the region of "
+                "the block or of the source store"
+            ) from error
+        except BotoCoreError as error:
             raise StoreError(f"{where}: {one_line(error)}") from error
         except OSError as error:
             # s3fs turns some answers of the server into exceptions of Python, such as FileNotFoundError. The cause of
             # such an exception holds the answer.
             if isinstance(error.__cause__, ClientError):
-                raise _refusal(where, error.__cause__) from error
+                raise refusal(where, self._region, error.__cause__) from error
             raise
 
     def read(self, path: str, most: int | None = None) -> bytes | None:
@@ -148,7 +178,7 @@ class S3Storage:
             return self._call(path, lambda: cast(bytes, self._fs.cat_file(path, max_concurrency=1, **limits)))
         except ObjectMissingError:
             return None
-        except _EmptyRangeError:
+        except EmptyRangeError:
             return b""
 
     def write(self, path: str, data: bytes) -> None:
@@ -182,7 +212,7 @@ class S3Storage:
             except FileExistsError:
                 return False
             except OSError as error:
-                status = _status(error.__cause__) if isinstance(error.__cause__, ClientError) else 0
+                status = status_of(error.__cause__) if isinstance(error.__cause__, ClientError) else 0
                 if status == 412:  # Precondition Failed: the object exists.
                     return False
                 if status != 501:  # Not Implemented: the server has no conditional writes.
@@ -321,41 +351,3 @@ def _split(path: str) -> tuple[str, str]:
 def _bucket_and_key(path: str) -> dict[str, str]:
     bucket, key = _split(path)
     return {"Bucket": bucket, "Key": key}
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-_RIGHTS = {
-    "HeadObject": "GetObject",
-    "ListObjects": "ListBucket",
-    "ListObjectsV2": "ListBucket",
-    "HeadBucket": "ListBucket",
-    "CreateMultipartUpload": "PutObject",
-    "UploadPart": "PutObject",
-    "CompleteMultipartUpload": "PutObject",
-}
-"""The rights that a request needs, as policies name them, if the request has another name."""
-
-
-def _refusal(where: str, error: ClientError) -> StoreError:
-    """Return an error for the server's answer. The error quotes only the code: the message may hold access keys."""
-    status, code = _status(error), error.response.get("Error", {}).get("Code") or "no code"
-    if code == "NoSuchBucket":
-        return StoreError(f"{where}: there is no such bucket: check its name, or create it on the server")
-    if status == 404:
-        # The answer to a HEAD request has no body, so it does not tell whether the bucket exists.
-        what = "object" if code == "NoSuchKey" else "object, or no such bucket"
-        return ObjectMissingError(f"{where}: there is no such {what}")
-    if status == 416:  # Requested Range Not Satisfiable: the range begins behind the end of the object.
-        return _EmptyRangeError(f"{where}: the object ends before the bytes that were asked for")
-    if status == 403:
-        right = f"s3:{_RIGHTS.get(error.operation_name, error.operation_name)}"
-        return StoreError(
-            f"{where}: access denied ({code}): check the keys, and that the bucket's policy allows {right}"
-        )
-    # 409 means that another conditional write to the same key is in progress.
-    if status in (409, 429, 500, 502, 503, 504):
-        return StoreUnavailableError(f"{where}: {code} (HTTP {status})")
-    return StoreError(f"{where}: {code} (HTTP {status})")

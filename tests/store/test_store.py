@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError
 from rasterembed.store import s3
 from rasterembed.store.object_store import ObjectStore, locate
+from rasterembed.store.s3_errors import refusal
 from tests.support.proxy import Proxy, proxy_before
 from tests.support.servers import S3Server
 from tests.support.stores import anew, at
@@ -519,7 +520,7 @@ def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_refused_request_names_the_right_that_a_policy_must_allow() -> None:
     answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
     for request, right in (("PutObject", "PutObject"), ("HeadObject", "GetObject"), ("ListObjectsV2", "ListBucket")):
-        error = s3._refusal("s3://bucket/key on AWS", ClientError(answer, request))  # type: ignore[arg-type]
+        error = refusal("s3://bucket/key on AWS", "us-east-1", ClientError(answer, request))  # type: ignore[arg-type]
         assert str(error) == (
             "s3://bucket/key on AWS: access denied (AccessDenied): check the keys, and that the bucket's policy allows "
             f"s3:{right}"

@@ -1,0 +1,130 @@
+"""A server that answers as an S3 server in another region, with another clock, or not as an S3 server at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from rasterembed.errors import StoreError
+from rasterembed.store.object_store import ObjectStore
+
+LONG_AGO = "Mon, 01 Jan 2018 12:00:00 GMT"
+
+CALLS: dict[str, Callable[[ObjectStore], object]] = {
+    "read": lambda store: store.read("key"),
+    "write": lambda store: store.write("key", b"x"),
+    "create": lambda store: store.create("key", b"x"),
+    "open": lambda store: store.open("key"),
+    "sizes": lambda store: store.sizes("folder"),
+    "find": lambda store: list(store.find("folder")),
+}
+
+
+@contextmanager
+def answering(status: int, body: str, headers: dict[str, str], *, date: str | None = None) -> Iterator[str]:
+    """Run a server that gives the same answer to every request, and yield its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            for name, value in ({"Content-Type": "application/xml"} | headers).items():
+                self.send_header(name, value)
+            content = b"" if self.command == "HEAD" else body.encode()
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return date or super().date_time_string(timestamp)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def store_at(url: str, **fields: str) -> ObjectStore:
+    return ObjectStore(root="s3://bucket", endpoint_url=url, access_key="who", secret_key="hush", **fields)
+
+
+def xml(code: str) -> str:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>hush</Message></Error>"
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/xml"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_web_server_in_place_of_an_s3_server_is_said_so(call: str, kind: str) -> None:
+    with answering(200, "<html>login</html>", {"Content-Type": kind}) as url, pytest.raises(StoreError) as raised:
+        CALLS[call](store_at(url))
+    assert str(raised.value).endswith(f" on {url}: the server does not answer as an S3 server does: check the endpoint")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
+def test_another_region_is_named(call: str, code: str) -> None:
+    status = 301 if code == "PermanentRedirect" else 400
+    headers = {"x-amz-bucket-region": "eu-north-1"}
+    with answering(status, xml(code), headers) as url, pytest.raises(StoreError) as raised:
+        CALLS[call](store_at(url))
+    assert str(raised.value).endswith(
+        f" on {url}: the bucket is in region eu-north-1, and the request was for us-east-1: set AWS_REGION=eu-north-1, "
+        "or the region of the block or of the source store"
+    )
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-amz-bucket-region": "a b\x1b[31m"}])
+def test_a_region_that_the_server_does_not_name_is_asked_for(headers: dict[str, str]) -> None:
+    answer = answering(400, xml("AuthorizationHeaderMalformed"), headers)
+    with answer as url, pytest.raises(
+        StoreError, match="the bucket is in another region, and the request was for eu-west-1: set AWS_REGION=…, or"
+    ):  # fmt: skip
+        store_at(url, region="eu-west-1").read("key")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_another_clock_is_named(call: str) -> None:
+    answer = answering(403, xml("RequestTimeTooSkewed"), {}, date=LONG_AGO)
+    with answer as url, pytest.raises(StoreError, match="the clocks of this machine and of the server differ: set "):
+        CALLS[call](store_at(url))
+
+
+def test_a_refused_request_at_the_right_time_is_about_the_rights() -> None:
+    with (
+        answering(403, xml("AccessDenied"), {}) as url,
+        pytest.raises(StoreError, match=r"access denied \(403\): check the keys"),
+    ):
+        store_at(url).open("key")
+
+
+def test_a_region_that_is_none_is_named() -> None:
+    with pytest.raises(
+        StoreError, match=r": the region 'EU North' cannot be used: correct AWS_REGION, or the region of the block"
+    ):
+        store_at("http://127.0.0.1:1", region="EU North").read("key")
+
+
+def test_a_file_of_certificates_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    for bundle, reason in ((tmp_path / "none.pem", "No such file or directory"), (junk, "no certificate")):
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+        with pytest.raises(StoreError, match=rf"AWS_CA_BUNDLE: {bundle} cannot be read as certificates \(.*{reason}"):
+            store_at("https://127.0.0.1:1").read("key")
