@@ -218,7 +218,7 @@ def embed_raster(
 
     Complete shards are never computed again. If the process is killed at any point, call the function again: the work
     continues where it stopped. If the dataset is complete already, only its vector index is brought in line with
-    `options.search`. With `auto`, the index of a dataset with fewer rows than `index_min_rows` stays as it is.
+    `options.search`. With `auto`, a dataset with fewer rows than `index_min_rows` keeps its index, if it has one.
 
     Args:
         store: store of the new dataset. The store's credentials are also used to read a raster on S3.
@@ -279,7 +279,7 @@ def _bring_to_end(
     result = _complete(store, plan, options)
     if result is None:
         check_replacement(store, plan)
-    if result is None or not plan.is_stored(store) or _is_index_due(result.manifest, options):
+    if result is None or not plan.is_stored(store) or _is_index_due(store, plan, result.manifest, options):
         wait_s = options.execution.lease_wait
         with hold_lease(store, plan.layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
             # Another run may have completed the dataset while this one waited.
@@ -289,7 +289,7 @@ def _bring_to_end(
             else:
                 if not plan.is_stored(store):  # The dataset is complete, but the plan is missing. A search needs it.
                     plan.write(store)
-                if _is_index_due(result.manifest, options):
+                if _is_index_due(store, plan, result.manifest, options):
                     steps.index_vectors(store, result.manifest, options.search)
     if result.manifest.rows == 0:
         skipped = [skipped_positions(store, plan, number) for number in range(plan.sharding.count)]
@@ -361,13 +361,15 @@ def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedRes
     return None if manifest is None else EmbedResult(plan, manifest, None)
 
 
-def _is_index_due(manifest: Manifest, options: EmbedOptions) -> bool:
+def _is_index_due(store: ObjectStore, plan: Plan, manifest: Manifest, options: EmbedOptions) -> bool:
     """Return whether a run must look at the vector index of a complete dataset.
 
-    With `auto`, a small dataset keeps the index that an earlier run with `always` has built.
+    With `auto`, a small dataset keeps the index that an earlier run with `always` has built. It may be damaged.
     """
-    index = options.search.index
-    return manifest.state == "ready" and (index != "auto" or manifest.rows >= options.search.index_min_rows)
+    if manifest.state != "ready":
+        return False
+    wanted = options.search.index != "auto" or manifest.rows >= options.search.index_min_rows
+    return wanted or store.read(plan.layout.vector_index_info, 1) is not None
 
 
 def _carry_out(

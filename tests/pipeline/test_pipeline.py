@@ -24,6 +24,7 @@ from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.validity import Validity
+from rasterembed.search.index.verifying import verify_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
@@ -164,6 +165,21 @@ def test_a_run_over_a_complete_dataset_changes_its_vector_index(
     assert run(index="never") == set()
     assert capfd.readouterr().err == ""
     assert run(index_min_rows=1) == segment
+
+
+@pytest.mark.parametrize("file", ["index.json", "codes", "vectors"])
+def test_a_run_builds_a_damaged_index_of_a_small_dataset_again(
+    store: ObjectStore, raster: str, options: EmbedOptions, file: str
+) -> None:
+    with_index = options.model_copy(update={"search": VectorIndexOptions(index="always", index_engine="ivf")})
+    embed_raster(store, raster, with_index)
+    (key,) = (key for key, _ in store.find(f"indexes/{DATASET}") if key.rsplit("/", 1)[-1].startswith(file))
+    store.write(key, b"junk")
+    assert [damage.key for damage in verify_index(Dataset.open(store, DATASET)) if damage is not None] == [key]
+    embed_raster(store, raster, options)
+    assert list(filter(None, verify_index(Dataset.open(store, DATASET)))) == []
+    used = Dataset.open(store, DATASET).search(Query(tile="r000000_c000000")).engines[0].name
+    assert used == ("flat" if file == "index.json" else "ivf"), "only index.json knows the engine"
 
 
 def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, options: EmbedOptions) -> None:

@@ -90,7 +90,8 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     An index is up to date if it has the vectors of the files and the parameters in `options`. The index of a table
     grows if it has the vectors of an earlier state of the table: see `rasterembed.search.index.growth`. Otherwise, a
     new index is built from all rows. Readers see the old index until the new one is complete. With `never`,
-    an old index is removed. With `auto`, an old index of few rows stays, with its engine and parameters.
+    an old index is removed. With `auto`, an old index of few rows stays, with its engine and parameters, and is built
+    again if it is damaged.
 
     Args:
         files: the files with the vectors.
@@ -108,12 +109,13 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
         >>> build_vector_index(files, VectorIndexOptions(index="always")).describe()
         'built, because there is no index'
     """
-    old, why_build = _read(files)
+    old, problem = _read(files)
     if options.index == "never":
         _remove_index(files, old)
         return BuildResult(BuildOutcome.NOT_WANTED, None, "the options turn it off", old is not None)
     few = options.index == "auto" and files.rows < options.index_min_rows
-    if not files.rows or (few and old is None):
+    absent = problem is not None and problem.reason is NoIndexReason.ABSENT
+    if not files.rows or (few and absent):
         _remove_index(files, old)
         least = options.index_min_rows if files.rows else 1
         return BuildResult(
@@ -125,6 +127,7 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     if few and old is not None:
         options = _as_before(options, old)
     engine = _engine(files, options, old)
+    why_build = "" if problem is None else str(problem)
     if engine == "vss":
         return _build_hnsw(files, options, old, why_build)
     for _ in range(_ATTEMPTS):
@@ -146,7 +149,8 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
             why_build = str(error)
             break
         except _IndexChangedError:
-            old, why_build = _read(files)
+            old, problem = _read(files)
+            why_build = "" if problem is None else str(problem)
     return BuildResult(BuildOutcome.BUILT, _build(files, options, engine, old), why_build)
 
 
@@ -172,12 +176,12 @@ def update_vector_index(files: VectorFiles) -> BuildResult | None:
     return build_vector_index(files, options)
 
 
-def _read(files: VectorFiles) -> tuple[VectorIndex | None, str]:
-    """Return the stored index, which may be stale. Return None and the reason if it cannot be read."""
+def _read(files: VectorFiles) -> tuple[VectorIndex | None, IndexUnusableError | None]:
+    """Return the stored index, which may be stale. Return None and the reason if it is absent or cannot be read."""
     try:
-        return read_any_index(files), ""
+        return read_any_index(files), None
     except IndexUnusableError as error:
-        return None, str(error)
+        return None, error
 
 
 def _as_before(options: VectorIndexOptions, old: VectorIndex) -> VectorIndexOptions:
