@@ -6,6 +6,7 @@ they pass to `embed_raster`: the flow's steps are Prefect tasks.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -28,6 +29,8 @@ from rasterembed.dataset.listing import find_unfinished
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, read_manifest, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.setting_differences import entry_differences, without_consequences
+from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.shards import Shard, count_written_shards, find_shard, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import (
@@ -524,9 +527,13 @@ def _unfinished_with_other_settings(store: ObjectStore, plan: Plan) -> str | Non
     if found is None or found.plan is None or found.plan.fingerprint == plan.fingerprint or not found.written:
         return None
     wrote = f"{found.written:,} of {counted(found.plan.sharding.count, 'shard')}"
+    values = [json.loads(json.dumps(each.configuration())) for each in (found.plan, plan)]
+    differences = differences_text(without_consequences(entry_differences(*values)), "in that run", "in this one")
+    # A plan of version 0.1 does not have the options of its run, so the command does not have them either.
+    run = f"`{found.continue_with}`" + ("" if found.plan.requested is not None else " with the options of that run")
     return (
-        f"an earlier run of dataset {plan.dataset_id!r} with other settings wrote {wrote}, and this run deletes them "
-        f"when it is complete: to keep them, stop it and run `{found.continue_with}`"
+        f"an earlier run of dataset {plan.dataset_id!r} with other settings ({differences}) wrote {wrote}, and this "
+        f"run deletes them when it is complete: to keep them, stop it and run {run}"
     )
 
 

@@ -705,18 +705,28 @@ def test_a_run_that_was_suspended_until_another_took_over_stops(
     _assert_finished(store, replacement)
 
 
+@pytest.mark.parametrize("version", ["0.1", "this"])
 def test_shards_of_an_unfinished_run_with_other_settings_are_not_thrown_away_without_a_word(
-    raster: Path, asked: dict[str, Any], tmp_path: Path
+    raster: Path, asked: dict[str, Any], tmp_path: Path, version: str
 ) -> None:
     store = ObjectStore(root=str(tmp_path))
     assert run(raster, store, hook=partial(on_change, 6, kill), lease_s=LEASE_S, **asked).exit_code == -signal.SIGKILL
     written = len(list((tmp_path / "embeddings" / DATASET).glob("*.parquet")))
     assert written
+    if version == "0.1":
+        (stored,) = (tmp_path / "datasets" / DATASET).glob("plan-*.json")
+        stored.write_text(
+            json.dumps({key: value for key, value in json.loads(stored.read_text()).items() if key != "requested"})
+        )
     other = run(raster, store, lease_s=LEASE_S, **asked | {"grid": Grid(size=64)})
     assert other.error == ""
-    warning = f"warning: an earlier run of dataset '{DATASET}' with other settings wrote {written} of {SHARDS} shards"
+    warning = (
+        f"warning: an earlier run of dataset '{DATASET}' with other settings (`size`: 32 in that run, 64 in this one"
+    )
     assert warning in other.said
+    assert f") wrote {written} of {SHARDS} shards" in other.said
     assert f"stop it and run `rasterembed embed {raster} --dataset-id {DATASET} " in other.said
+    assert ("` with the options of that run" in other.said) is (version == "0.1")
 
 
 def test_a_killed_run_over_the_missing_shards_of_a_dataset_keeps_those_that_it_computed(
