@@ -328,7 +328,7 @@ def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | 
         DataError: if the file is not a catalogue of this version.
     """
     key = layout.catalogue
-    remedy = "delete the file and run again; the scenes are not embedded again"
+    remedy = f"run `rasterembed collection rebuild {layout.collection_id}`, which makes the catalogue again"
     try:
         with store.open(key) as file:
             return read_rows_of_catalogue(file, store.uri(key), remedy)

@@ -20,6 +20,7 @@ from rasterembed.model.choice import Device, Dinov3, ResolvedModel, resolve_mode
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry, is_radiometry_of, requested_radiometry
 from rasterembed.raster.validity import Validity
+from rasterembed.store.dataset_owner import embed_without
 
 SCHEMA_VERSION = 1
 """Version of the catalogue's columns. Increase it when the columns or their meanings change."""
@@ -160,14 +161,6 @@ def check_member(configuration: CollectionConfiguration, plan: Plan, collection_
     if why is not None:
         remedy = embed_without(collection_id, plan.dataset_id)
         raise ConfigurationChangedError(f"dataset {plan.dataset_id!r} {why}: {remedy}")
-
-
-def embed_without(collection_id: str, dataset_id: str) -> str:
-    """Return advice for a scene of a collection whose dataset is of no use."""
-    return (
-        f"remove the scene (`rasterembed collection remove-scene {collection_id} {dataset_id}`), then embed the "
-        "collection again"
-    )
 
 
 def _mask_text(plan: Plan) -> str | None:

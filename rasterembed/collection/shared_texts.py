@@ -107,7 +107,7 @@ def listings_unknown(collection_id: str) -> str:
     return (
         "the old catalogue is lost or damaged, so the listings of the scenes, their failures and the quality of the "
         "collection are not known: the next run of each listing finds them again; a scene that is gone already is not "
-        f"found, and `prune` does not delete it: use `rasterembed collection remove-scene {collection_id} SCENE`"
+        f"found, and no run deletes it: use `rasterembed collection remove-scene {collection_id} SCENE`"
     )
 
 

@@ -38,8 +38,6 @@ _MAX_ROWS = 10**12
 _BATCH_ROWS = 8192
 """Largest number of rows in a batch of `table_batches`."""
 
-_REMEDY = "run embed_collection or rebuild_collection to write the table again"
-
 
 class TablePart(BaseModel):
     """One file of a table."""
@@ -120,6 +118,10 @@ def signature_of(configuration: CollectionConfiguration, catalogue: Catalogue) -
     return digest.hexdigest()
 
 
+def _remedy(layout: CollectionLayout) -> str:
+    return f"run `rasterembed collection rebuild {layout.collection_id}` to write the table again"
+
+
 def read_table(store: ObjectStore, layout: CollectionLayout) -> TableDescription | None:
     """Read the description of a collection's table, or return None if the collection has no table.
 
@@ -131,7 +133,7 @@ def read_table(store: ObjectStore, layout: CollectionLayout) -> TableDescription
         layout.table,
         TableDescription,
         name="table",
-        remedy=_REMEDY,
+        remedy=_remedy(layout),
         why_unusable=lambda table: _why_unusable(table, layout),
     )
 
@@ -175,7 +177,9 @@ def table_batches(
                     yield batch.select(list(columns))
         except ObjectMissingError as error:
             raise ObjectMissingError(
-                f"{error}: the table of {layout.owner} was replaced or damaged: open the collection again, or {_REMEDY}"
+                f"{error}: the table of {layout.owner} was replaced or damaged: open the collection again, or "
+                f"{_remedy(layout)}"
             ) from error
         except PARQUET_ERRORS as error:
-            raise DataError(f"{store.uri(part.path)}: it cannot be read ({one_line(error)}): {_REMEDY}") from error
+            where = store.uri(part.path)
+            raise DataError(f"{where}: it cannot be read ({one_line(error)}): {_remedy(layout)}") from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.configuration import embed_without, why_no_member
+from rasterembed.collection.configuration import why_no_member
 from rasterembed.collection.members import find_members, is_member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState, stac_text
@@ -16,9 +16,10 @@ from rasterembed.collection.summaries import stored_numbers
 from rasterembed.collection.table import read_table, signature_of
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
+from rasterembed.dataset.verify import Damage, DamageKind, compare_file, delete_and, verify_dataset
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.number_text import counted
+from rasterembed.store.dataset_owner import embed_without
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -125,13 +126,12 @@ def _check_model(collection: Collection, rebuild: str) -> Damage | None:
 
 def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> Iterator[Damage | None]:
     store, layout = collection.store, collection.layout
-    again = f"delete this file, then {rebuild}"
     try:
         table = read_table(store, layout)
     except StoreUnavailableError:
         raise
     except DataError as error:
-        yield replace(_unreadable(collection, layout.table, error), remedy=again)
+        yield replace(_unreadable(collection, layout.table, error), remedy=delete_and(rebuild))
         return
     if table is None:
         return
@@ -140,7 +140,7 @@ def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> 
     yield None if right else Damage(layout.table, DamageKind.OTHER_CONTENT, found, rebuild)
     for part in table.parts:
         damage = compare_file(store, part.path, part.sha256, part.bytes, described_by="table.json")
-        yield None if damage is None else replace(damage, remedy=again)
+        yield None if damage is None else damage.with_remedy(rebuild)
 
 
 def _check_scene(collection: Collection, row: SceneRow, rebuild: str) -> Iterator[Damage | None]:

@@ -25,7 +25,8 @@ from rasterembed.model.computation import Computation
 from rasterembed.model.normalisation import StoredDeviation, StoredMean
 from rasterembed.number_text import counted
 from rasterembed.raster.grid import MAX_TILES
-from rasterembed.store.layout import DatasetLayout, key_in
+from rasterembed.store.dataset_owner import embed_without
+from rasterembed.store.layout import MEMBER_MARK, DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
@@ -37,7 +38,6 @@ State = Literal["embedded", "ready", "failed_qa"]
 
 ALL_STATES: tuple[State, ...] = get_args(State)
 
-_REMEDY = "embed the raster again with `replace`, or delete the dataset"
 """Advice for a manifest that cannot be used."""
 
 
@@ -148,6 +148,17 @@ class Manifest(BaseModel):
         return tuple(dict.fromkeys(shard.computation for shard in self.shards if shard.computation is not None))
 
 
+def _remedy(dataset_id: str) -> str:
+    """Return what to do about a manifest that cannot be read."""
+    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
+    if mark:
+        return embed_without(collection_id, dataset_id)
+    return (
+        f"embed the raster again (`rasterembed embed RASTER --dataset-id {dataset_id} --replace`), or delete the "
+        f"dataset (`rasterembed datasets delete {dataset_id}`)"
+    )
+
+
 def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
     """Read the manifest of a dataset. Return None if the dataset has no manifest.
 
@@ -159,7 +170,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
         DatasetLayout(dataset_id).manifest,
         Manifest,
         name="manifest",
-        remedy=_REMEDY,
+        remedy=_remedy(dataset_id),
         why_unusable=lambda manifest: _why_unusable(manifest, dataset_id),
     )
 

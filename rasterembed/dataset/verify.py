@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rasterembed.dataset.manifest import Manifest, configuration_differences
@@ -52,9 +52,22 @@ class Damage:
     remedy: str
     """What to do, for people."""
 
+    def with_remedy(self, again: str) -> Damage:
+        """Return the damage with another remedy.
+
+        Args:
+            again: how to write the file again.
+        """
+        return replace(self, remedy=again if self.kind is DamageKind.MISSING else delete_and(again))
+
     def sentence(self, store: ObjectStore) -> str:
         """Return the damage in one line, with the address of the file."""
         return f"{store.uri(self.key)}: {self.found}: {self.remedy}"
+
+
+def delete_and(again: str) -> str:
+    """Return the remedy for a file that exists and is damaged."""
+    return f"delete this file, then {again}"
 
 
 def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | None]:

@@ -106,7 +106,10 @@ class CollectionSearcher:
         ready = self.collection.catalogue.filter(states=[SceneState.READY]).table
         self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
         if not self._ready.count:
-            raise DataError(f"{self._files.name} has no scene that is ready: its catalogue and its table disagree")
+            raise DataError(
+                f"{self._files.name} has no scene that is ready: its catalogue and its table disagree: run "
+                f"`rasterembed collection rebuild {collection_id}`"
+            )
         self._connections = ConnectionPool(self._connect)
         with self._connections.borrow():
             pass  # A file that cannot be read is an error now, and not of the first question.

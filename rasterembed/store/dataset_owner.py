@@ -26,3 +26,11 @@ def collection_of_member(store: ObjectStore, dataset_id: str) -> CollectionLayou
     except UsageError:  # A person may have given a dataset any allowed id.
         return None
     return layout if has_collection(store, layout) else None
+
+
+def embed_without(collection_id: str, dataset_id: str) -> str:
+    """Return advice for a scene of a collection whose dataset is of no use."""
+    return (
+        f"remove the scene (`rasterembed collection remove-scene {collection_id} {dataset_id}`), then embed the "
+        "collection again"
+    )

@@ -327,6 +327,30 @@ def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
     assert capsys.readouterr().out.splitlines()[0].startswith(f"{manifest}: the file is missing: remove the scene")
 
 
+@pytest.mark.parametrize(
+    ("damaged", "asking"),
+    [
+        ("items.parquet", ["collection", "show", "survey"]),
+        ("items.parquet", ["search", "--collection", "survey", "--lonlat", "24", "60"]),
+        ("table/table.json", ["search", "--collection", "survey", "--lonlat", "24", "60"]),
+        ("table/part-*", ["collection", "verify", "survey"]),
+    ],
+)
+def test_the_remedy_for_a_damaged_file_is_the_command_that_writes_it_again(
+    damaged: str, asking: list[str], scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    for file in Path(root, "collections/survey").glob(damaged):
+        file.unlink() if "part" in damaged else file.write_bytes(b"{")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(app, [*asking, "--root", root])
+    said = "".join(capsys.readouterr())
+    assert f": run `{this_program()} collection rebuild survey --root {root}`" in said
+    command("rebuild", "survey", "--root", root)
+    assert "checks passed" in command("verify", "survey", "--root", root)
+
+
 def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
     scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -498,7 +498,10 @@ def test_a_manifest_that_cannot_be_read_is_replaced_only_when_asked(
     path.write_text('{"schema_version": 0}')
     outcome = run(raster, finished, **asked)
     assert outcome.error.startswith(f"DataError: {path}: this version cannot read the manifest")
-    assert outcome.error.endswith("embed the raster again with `replace`, or delete the dataset")
+    assert outcome.error.endswith(
+        f": embed the raster again (`rasterembed embed RASTER --dataset-id {DATASET} --replace`), or delete the "
+        f"dataset (`rasterembed datasets delete {DATASET}`)"
+    )
 
     outcome = run(raster, finished, replace=True, **asked)
     assert (outcome.error, outcome.embedded) == ("", 0)

@@ -117,7 +117,10 @@ def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
     rows = indexed.path("rows")
     rows.unlink()
     found = {name_of(one.key): (one.kind, one.remedy) for one in Dataset.open(indexed.store, "made").verify()}
-    again = "embed the raster again with the same options to build a new index; until then, a search compares all "
+    again = (
+        "embed the raster again (`rasterembed embed RASTER --dataset-id made --index always`) to build a new index; "
+        "until then, a search compares all "
+    )
     assert found == {
         indexed.path("codes").name: (DamageKind.OTHER_CONTENT, f"delete this file, then {again}vectors"),
         rows.name: (DamageKind.MISSING, f"{again}vectors"),

@@ -250,7 +250,7 @@ def test_verify_finds_a_changed_byte_of_the_index_also_if_a_search_has_checked_t
     vectors.unlink()
     (damage,) = collection.verify()
     assert damage.kind is DamageKind.MISSING
-    assert damage.remedy.startswith("embed the collection again to build a new index")
+    assert damage.remedy.startswith("embed the collection again (`rasterembed collection embed SCENES ")
     assert survey.build().outcome is BuildOutcome.BUILT
     assert collection.verify() == ()
     (survey.index_folder / "index.json").write_text("{")

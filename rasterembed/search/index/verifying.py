@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.verify import Damage, DamageKind, compare_file
+from rasterembed.dataset.verify import Damage, DamageKind, compare_file, delete_and
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index.description import SegmentFile, read_any_index
@@ -29,7 +28,8 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
         StoreUnavailableError: if the store does not answer.
     """
     if isinstance(owner, Dataset):
-        files, again = VectorFiles.of_dataset(owner), "embed the raster again with the same options"
+        files = VectorFiles.of_dataset(owner)
+        again = f"embed the raster again (`rasterembed embed RASTER --dataset-id {owner.id} --index always`)"
     else:
         try:
             table = owner.table
@@ -39,19 +39,22 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
             return
         if table is None:
             return
-        files, again = VectorFiles.of_table(owner, table), "embed the collection again"
+        files = VectorFiles.of_table(owner, table)
+        command = f"rasterembed collection embed SCENES --collection {owner.id}"
+        again = f"embed the collection again (`{command} --index always`)"
     key = files.layout.vector_index_info
-    remedy = f"delete this file, then {again} to build a new index; until then, a search compares all vectors"
+    again += " to build a new index; until then, a search compares all vectors"
     try:
         index = read_any_index(files)
     except StoreUnavailableError:
         raise
     except StoreError as error:
-        yield Damage(key, DamageKind.UNREADABLE, str(error).removeprefix(f"{files.store.uri(key)}: "), remedy)
+        reason = str(error).removeprefix(f"{files.store.uri(key)}: ")
+        yield Damage(key, DamageKind.UNREADABLE, reason, delete_and(again))
         return
     except IndexUnusableError as error:
         if error.reason is not NoIndexReason.ABSENT:
-            yield Damage(key, DamageKind.UNREADABLE, "it is no description of a vector index", remedy)
+            yield Damage(key, DamageKind.UNREADABLE, "it is no description of a vector index", delete_and(again))
         return
     for file in index.files:
         path = files.layout.vector_index_file(file.name)
@@ -59,8 +62,7 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
         if damage is None:
             yield None
         elif file in _present_files(files):  # Otherwise, a build has replaced the index meanwhile.
-            missing = damage.kind is DamageKind.MISSING
-            yield replace(damage, remedy=remedy.removeprefix("delete this file, then ") if missing else remedy)
+            yield damage.with_remedy(again)
 
 
 def _present_files(files: VectorFiles) -> tuple[SegmentFile, ...]:
