@@ -16,7 +16,8 @@ def connect() -> Iterator[SyncPrefectClient]:
     """Return a client of the server, and end the process with one line if the server cannot be used.
 
     Raises:
-        SystemExit: if PREFECT_API_URL is not set, if no server answers, or if the server refuses the password.
+        SystemExit: if PREFECT_API_URL is not set or has no API, if no server answers, or if the server refuses the
+            password.
     """
     url = PREFECT_API_URL.value()
     if not url:
@@ -29,6 +30,8 @@ def connect() -> Iterator[SyncPrefectClient]:
         reason = str(error) or type(error).__name__
         sys.exit(f"no Prefect server answers at {shown} ({reason}): start the server, or correct PREFECT_API_URL")
     except httpx.HTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND and not shown.path.rstrip("/").endswith("/api"):
+            sys.exit(f"no Prefect API is at {shown}: PREFECT_API_URL ends in /api, as in http://HOST:4200/api")
         if error.response.status_code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise
         sys.exit(

@@ -65,7 +65,7 @@ def reconcile_uploads(
     rules: UploadRules = UploadRules(),
     most: Annotated[int, Field(ge=1)] = 100,
 ) -> Sweep:
-    """Start a run for every upload that has neither a dataset nor a run.
+    """Start a run for every upload that has neither a run nor a dataset with the id that an upload gets by itself.
 
     Args:
         uploads: Bucket and prefix of the uploads, as s3://bucket/prefix.

@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+import docker
 import yaml  # type: ignore[import-untyped]
+from docker.errors import DockerException
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter
@@ -24,11 +27,12 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.flows import load_flow_arguments_from_entrypoint
+from prefect_docker import DockerWorker
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock, SourceStoreBlock
 from flows.prefect_connection import connect
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, one_line
 from rasterembed.store.object_store import open_store
 from scripts.deploy_output import run_without_hints
 from scripts.work_pools import POOLS, PROJECT, make_pools
@@ -171,6 +175,26 @@ def choose_deployments(wanted: list[str]) -> dict[str, str]:
     return chosen
 
 
+def check_docker_engine(pools: Iterable[str]) -> None:
+    """Check that a Docker engine answers, if the images of a work pool are built.
+
+    Args:
+        pools: names of the work pools of the deployments.
+
+    Raises:
+        SystemExit: if no engine answers.
+    """
+    if not any(POOLS.get(pool) is DockerWorker for pool in pools):
+        return
+    try:
+        docker.from_env().close()  # It asks the engine for the version of its API.
+    except DockerException as error:
+        sys.exit(
+            f"no Docker engine answers, which builds the images ({one_line(error)}): start it, or deploy for the pool "
+            "`process` alone: make deploy DEPLOY=\"--name '*/*-process'\""
+        )
+
+
 def _whole_number(text: str) -> int:
     """Return the number of runs that somebody typed. With a limit of 0, no run would ever start."""
     if not text.isdecimal() or int(text) < 1:
@@ -203,6 +227,8 @@ def main() -> None:
     names = [part for name in deployments for part in ("--name", name)] if arguments.name else ["--all"]
     root = root_of_block()
     with connect() as client:
+        client.api_version()
+        check_docker_engine(deployments.values())
         make_pools(client, sorted(set(deployments.values())), arguments.network, arguments.limit)
         make_blocks(root)
         make_automation(client, arguments.silence)

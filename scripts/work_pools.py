@@ -8,6 +8,7 @@ variables, and Prefect's server refuses all other variables.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -105,19 +106,29 @@ def make_pools(client: SyncPrefectClient, pools: Iterable[str], network: str | N
 
     Args:
         client: client of the Prefect server.
-        pools: names of the pools, from `POOLS`.
+        pools: names of the pools. A pool that is not in `POOLS` must exist, and stays as it is.
         network: Docker network that the containers of the Docker pools join. None keeps an existing pool's network.
         limit: largest number of runs at once in a pool. None keeps an existing limit, or sets the default limit.
             Runs of `embed-shards` do not count. Otherwise a run that waits for them could keep them from starting.
+
+    Raises:
+        SystemExit: if a pool is neither in `POOLS` nor on the server.
     """
     for name in pools:
         try:
             pool = client.read_work_pool(name)
         except ObjectNotFound:
+            if name not in POOLS:
+                sys.exit(
+                    f"prefect.yaml names the work pool {name!r}, which the server does not have: create it with "
+                    f"`prefect work-pool create`, or name one of {', '.join(POOLS)}"
+                )
             template = base_job_template(name, network)
             client.create_work_pool(WorkPoolCreate(name=name, type=POOLS[name].type, base_job_template=template))
             print(f"work pool {name}: created")
         else:
+            if name not in POOLS:
+                continue
             template = base_job_template(name, network or _network_of(pool.base_job_template))
             if pool.base_job_template != template:
                 client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))

@@ -91,7 +91,7 @@ def find_uploads(
             except ObjectMissingError:
                 continue  # The object was deleted after the listing.
     missing = len(pending) + sum(lacking.values())
-    get_run_logger().info("%d uploads in %s, %d without a dataset", found, uploads, missing)
+    get_run_logger().info("%d uploads in %s, %d without their dataset", found, uploads, missing)
     return PendingUploads(pending, lacking)
 
 

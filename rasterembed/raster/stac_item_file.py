@@ -119,7 +119,9 @@ def parse_item(uri: str, item: object) -> ItemFile:
                 "(`rasterembed collection embed SCENES --collection NAME`), or give one Item of it"
             )
         what = f" (its type is {str(kind)[:40]!r})" if kind is not None else ""
-        raise DataError(f"{uri}: it is not a STAC Item{what}: give a Feature with `assets`, or a raster")
+        raise DataError(
+            f"{uri}: it is not a STAC Item{what}, a Feature with a member named assets: give one, or a raster"
+        )
     properties = _mapping(item.get("properties"))
     applied = any(properties.get(name) is True for name in _OFFSET_APPLIED)
     baseline = _baseline_facts(properties)

@@ -98,7 +98,9 @@ class PrefectApi:
         flow, _, name = wanted.partition("/")
         answer = await self._request("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
         if answer.status_code == 404:
-            raise PrefectUnavailableError(f"Prefect has no deployment {wanted!r}")
+            raise PrefectUnavailableError(
+                f"Prefect has no deployment {wanted!r}: check its name, and that PREFECT_API_URL ends in /api"
+            )
         self._deployments[wanted] = str(self._accepted(answer).json()["id"])
         return self._deployments[wanted]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -22,13 +23,16 @@ PROJECT = Path(__file__).parents[2]
 Script = Callable[[pytest.MonkeyPatch], str]
 
 
-class _Locked(BaseHTTPRequestHandler):
-    """Answer as a Prefect server with a password does to a request with another password."""
+class _Answers(BaseHTTPRequestHandler):
+    """Answer every request in the same way."""
+
+    status: int
+    body: bytes
 
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b'{"exception_message": "Unauthorized"}'
-        self.send_response(401)
+        body = self.body
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -39,15 +43,40 @@ class _Locked(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def locked_url() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Locked)
+class _Locked(_Answers):
+    """Answer as a Prefect server with a password does to a request with another password."""
+
+    status, body = 401, b'{"exception_message": "Unauthorized"}'
+
+
+class _NotFound(_Answers):
+    """Answer as a Prefect server does to a request for an address outside its API."""
+
+    status, body = 404, b'{"detail": "Not Found"}'
+
+
+class _Version(_Answers):
+    """Answer as a Prefect server does to a request for its version."""
+
+    status, body = 200, b'"3.8.8"'
+
+
+@contextmanager
+def _server(answers: type[_Answers]) -> Iterator[str]:
+    """Run a server, and yield its address."""
+    server = HTTPServer(("127.0.0.1", 0), answers)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api"
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture(scope="module")
+def locked_url() -> Iterator[str]:
+    with _server(_Locked) as url:
+        yield f"{url}/api"
 
 
 def _deploy(monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
@@ -108,6 +137,23 @@ def test_a_server_that_does_not_answer_is_named_in_one_line(script: Script, monk
     assert "PREFECT_API_URL" in error
     assert "\n" not in error
     assert "s3cret" not in error
+
+
+@pytest.mark.parametrize("script", [_deploy, _run_flow])
+def test_an_address_without_api_is_named_in_one_line(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _server(_NotFound) as url, temporary_settings({PREFECT_API_URL: url}):
+        error = script(monkeypatch)
+    assert error == f"no Prefect API is at {url}: PREFECT_API_URL ends in /api, as in http://HOST:4200/api"
+
+
+def test_without_a_docker_engine_nothing_is_put_on_the_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    monkeypatch.setattr(deploy, "make_pools", lambda *_: pytest.fail("the pools were made"))
+    with _server(_Version) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        error = _deploy(monkeypatch)
+    assert error.startswith("no Docker engine answers")
+    assert "make deploy DEPLOY=\"--name '*/*-process'\"" in error
+    assert "\n" not in error
 
 
 def test_a_name_that_matches_no_deployment_ends_with_a_list_before_the_server_is_asked(

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger, DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
@@ -314,6 +315,18 @@ def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
     assert _row(empty_server, "process", "work-pool", "ls").split()[-2] == "None"
     assert pools["docker"]["networks"] == pools["docker-gpu"]["networks"] == ["of-the-stack"]
     assert "networks" not in pools["process"]
+
+
+@pytest.mark.slow
+def test_a_work_pool_of_ones_own_must_exist_and_stays_as_it_is(empty_server: PrefectServer) -> None:
+    with temporary_settings({PREFECT_API_URL: empty_server.api_url}), get_client(sync_client=True) as client:
+        with pytest.raises(SystemExit, match="names the work pool 'own', which the server does not have: create it"):
+            make_pools(client, ["own"], network=None, limit=None)
+        client.create_work_pool(WorkPoolCreate(name="own", type="kubernetes"))
+        before = client.read_work_pool("own")
+        make_pools(client, ["own"], network=None, limit=None)
+        assert client.read_work_pool("own") == before
+        client.delete_work_pool("own")
 
 
 @pytest.mark.slow

@@ -40,8 +40,9 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
         if table is None:
             return
         files = VectorFiles.of_table(owner, table)
-        command = f"rasterembed collection embed SCENES --collection {owner.id}"
-        again = f"embed the collection again (`{command} --index always`)"
+        again = (
+            f"embed the collection again (`rasterembed collection embed SCENES --collection {owner.id} --index always`)"
+        )
     key = files.layout.vector_index_info
     again += " to build a new index; until then, a search compares all vectors"
     try:
