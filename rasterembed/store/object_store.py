@@ -148,11 +148,11 @@ class ObjectStore(StoreSettings, OneLineErrors):
         Raises:
             UsageError: if the environment's URL is not the URL of a server.
         """
-        from_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        variable = "AWS_ENDPOINT_URL_S3" if os.environ.get("AWS_ENDPOINT_URL_S3") else "AWS_ENDPOINT_URL"
         try:
-            return self.endpoint_url or self._check_endpoint(from_environment)
+            return self.endpoint_url or self._check_endpoint(os.environ.get(variable))
         except ValueError as error:
-            raise UsageError(f"AWS_ENDPOINT_URL: {error}") from error
+            raise UsageError(f"{variable}: {error}") from error
 
     def may_read(self, uri: str) -> bool:
         """Return True if a dataset in this store may name this raster.

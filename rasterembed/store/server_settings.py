@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from rasterembed.store.s3 import S3Storage
 
 DEFAULT_REGION = "us-east-1"
+
+_HOST_NAME = re.compile(r"(?:(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.|$))+", re.IGNORECASE)
+"""A host name, or an address of IPv4. botocore accepts no other host."""
+
+
+def _has_valid_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:  # The port is no number, or too large.
+        return False
 
 
 class ServerSettings(BaseModel):
@@ -41,12 +52,18 @@ class ServerSettings(BaseModel):
     @field_validator("endpoint_url")
     @classmethod
     def _check_endpoint(cls, url: str | None) -> str | None:
-        if not url:
+        if not url or not url.strip():
             return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
+        parts = urlsplit(url.strip())
+        extra = "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme not in ("http", "https") or not parts.hostname or extra or not _has_valid_port(parts):
             raise ValueError("the endpoint is not the URL of a server: use http://host:port or https://host")
-        return url.rstrip("/")
+        if ":" not in parts.hostname and not _HOST_NAME.fullmatch(parts.hostname):
+            raise ValueError(
+                f"the endpoint's host {parts.hostname!r} is no host name, which has only letters, digits, hyphens and "
+                "dots: use another name of the server, or its IP address"
+            )
+        return parts.geturl().rstrip("/")
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

@@ -485,6 +485,11 @@ def test_fields_go_before_the_environment(server: S3Server, bucket: str, monkeyp
         ({"root": "x", "endpoint_url": "minio:9000"}, "is not the URL of a server"),
         ({"root": "x", "endpoint_url": "http://key:hidden@minio:9000"}, "is not the URL of a server"),
         ({"root": "x", "endpoint_url": "http://minio:9000/path"}, "is not the URL of a server"),
+        ({"root": "x", "endpoint_url": "http://minio:9000?key=hidden"}, "is not the URL of a server"),
+        ({"root": "x", "endpoint_url": "http://minio:90000"}, "is not the URL of a server"),
+        ({"root": "x", "endpoint_url": "http://minio:port"}, "is not the URL of a server"),
+        ({"root": "x", "endpoint_url": "http://my_minio:9000"}, "host 'my_minio' is no host name"),
+        ({"root": "x", "endpoint_url": "http://-minio:9000"}, "host '-minio' is no host name"),
         ({"root": "x", "secret_key": "hidden"}, "one of access_key and secret_key is missing"),
     ],
 )
@@ -494,10 +499,20 @@ def test_wrong_settings_are_refused_and_not_repeated(fields: dict[str, str], sai
     assert "hidden" not in str(error.value)
 
 
-def test_an_endpoint_of_the_environment_that_is_no_url_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
-    with pytest.raises(UsageError, match=r"^AWS_ENDPOINT_URL: the endpoint is not the URL of a server: use http://"):
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_of_the_environment_that_is_no_url_is_said_so(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "minio:9000")
+    with pytest.raises(UsageError, match=rf"^{variable}: the endpoint is not the URL of a server: use http://"):
         ObjectStore(root="s3://bucket").read("key")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://minio.example.:9000/", " http://[::1]:9000 ", "http://10.0.0.5", "https://a-b.c"]
+)
+def test_other_endpoints_are_urls_of_servers(url: str) -> None:
+    assert ObjectStore(root="x", endpoint_url=url).endpoint == url.strip().rstrip("/")
 
 
 def test_keys_are_not_shown(moto: S3Server, bucket: str) -> None:
