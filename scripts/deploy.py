@@ -16,9 +16,11 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-import docker
 import yaml  # type: ignore[import-untyped]
-from docker.errors import DockerException
+
+# mypy takes the folder `docker` for the package.
+from docker import DockerClient  # type: ignore[attr-defined]
+from docker.errors import DockerException  # type: ignore[import-not-found]
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter
@@ -187,7 +189,7 @@ def check_docker_engine(pools: Iterable[str]) -> None:
     if not any(POOLS.get(pool) is DockerWorker for pool in pools):
         return
     try:
-        docker.from_env().close()  # It asks the engine for the version of its API.
+        DockerClient.from_env().close()  # It asks the engine for the version of its API.
     except DockerException as error:
         sys.exit(
             f"no Docker engine answers, which builds the images ({one_line(error)}): start it, or deploy for the pool "
