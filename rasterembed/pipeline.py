@@ -6,7 +6,6 @@ they pass to `embed_raster`: the flow's steps are Prefect tasks.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import uuid
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection.members import member_id
 from rasterembed.collection.replacing import check_replacement
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.collection_writer import record_check
@@ -58,7 +57,7 @@ from rasterembed.raster.source import Source
 from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.slow_imports import collector_paused
-from rasterembed.store.dataset_owner import collection_of_member
+from rasterembed.store.dataset_owner import collection_of, collection_of_member
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -527,12 +526,12 @@ def _unfinished_with_other_settings(store: ObjectStore, plan: Plan) -> str | Non
     if found is None or found.plan is None or found.plan.fingerprint == plan.fingerprint or not found.written:
         return None
     wrote = f"{found.written:,} of {counted(found.plan.sharding.count, 'shard')}"
-    values = [json.loads(json.dumps(each.configuration())) for each in (found.plan, plan)]
-    differences = differences_text(without_consequences(entry_differences(*values)), "in that run", "in this one")
+    differences = without_consequences(entry_differences(found.plan.configuration(), plan.configuration()))
+    changes = differences_text(differences, "in that run", "in this one")
     # A plan of version 0.1 does not have the options of its run, so the command does not have them either.
     run = f"`{found.continue_with}`" + ("" if found.plan.requested is not None else " with the options of that run")
     return (
-        f"an earlier run of dataset {plan.dataset_id!r} with other settings ({differences}) wrote {wrote}, and this "
+        f"an earlier run of dataset {plan.dataset_id!r} with other settings ({changes}) wrote {wrote}, and this "
         f"run deletes them when it is complete: to keep them, stop it and run {run}"
     )
 

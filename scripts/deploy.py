@@ -192,7 +192,7 @@ def check_docker_engine(pools: Iterable[str]) -> None:
         DockerClient.from_env().close()  # It asks the engine for the version of its API.
     except DockerException as error:
         sys.exit(
-            f"no Docker engine answers, which builds the images ({one_line(error)}): start it, or deploy for the pool "
+            f"no Docker engine answers ({one_line(error)}). It builds the images: start it, or deploy for the pool "
             "`process` alone: make deploy DEPLOY=\"--name '*/*-process'\""
         )
 
@@ -229,7 +229,7 @@ def main() -> None:
     names = [part for name in deployments for part in ("--name", name)] if arguments.name else ["--all"]
     root = root_of_block()
     with connect() as client:
-        client.api_version()
+        client.api_version()  # An error about the server comes before an error about Docker.
         check_docker_engine(deployments.values())
         make_pools(client, sorted(set(deployments.values())), arguments.network, arguments.limit)
         make_blocks(root)

@@ -115,26 +115,33 @@ def make_pools(client: SyncPrefectClient, pools: Iterable[str], network: str | N
         SystemExit: if a pool is neither in `POOLS` nor on the server.
     """
     for name in pools:
+        if name not in POOLS:
+            _check_pool(client, name)
+            continue
         try:
             pool = client.read_work_pool(name)
         except ObjectNotFound:
-            if name not in POOLS:
-                sys.exit(
-                    f"prefect.yaml names the work pool {name!r}, which the server does not have: create it with "
-                    f"`prefect work-pool create`, or name one of {', '.join(POOLS)}"
-                )
             template = base_job_template(name, network)
             client.create_work_pool(WorkPoolCreate(name=name, type=POOLS[name].type, base_job_template=template))
             print(f"work pool {name}: created")
         else:
-            if name not in POOLS:
-                continue
             template = base_job_template(name, network or _network_of(pool.base_job_template))
             if pool.base_job_template != template:
                 client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
                 print(f"work pool {name}: its template is up to date now")
         if name in LIMITED_POOLS:
             _limit_queue(client, name, limit)
+
+
+def _check_pool(client: SyncPrefectClient, name: str) -> None:
+    """Check that the server has a work pool that somebody else made."""
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        sys.exit(
+            f"prefect.yaml names the work pool {name!r}, which the server does not have: create it with "
+            f"`prefect work-pool create`, or name one of {', '.join(POOLS)}"
+        )
 
 
 def _network_of(template: dict[str, Any]) -> str | None:

@@ -20,7 +20,6 @@ from prefect.events import emit_event
 from prefect.states import Completed
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.members import collection_of
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.dataset.manifest import Manifest
@@ -29,6 +28,7 @@ from rasterembed.escape import cut, escape_terminal
 from rasterembed.number_text import counted
 from rasterembed.qa.metrics import Metric
 from rasterembed.qa.report import QaReport
+from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 

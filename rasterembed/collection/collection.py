@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -396,8 +395,7 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
     Raises:
         ConfigurationChangedError: if they differ. The text names each difference.
     """
-    own = json.loads(json.dumps(collection.configuration.values()))
-    differences = without_consequences(entry_differences(own, json.loads(json.dumps(wanted.values()))))
+    differences = without_consequences(entry_differences(collection.configuration.values(), wanted.values()))
     if differences:
         changes = differences_text(differences, "in the collection", "requested")
         raise ConfigurationChangedError(

@@ -9,7 +9,6 @@ from rasterembed.raster.source import ascii_dataset_id
 from rasterembed.store.layout import (
     DATASETS_FOLDER,
     MAX_ID_LETTERS,
-    MEMBER_MARK,
     CollectionLayout,
     check_dataset_id,
     dataset_id_of_manifest,
@@ -68,16 +67,3 @@ def find_members(store: ObjectStore, collection_id: str) -> Iterator[str]:
         dataset_id = dataset_id_of_manifest(key)
         if dataset_id is not None and is_member_id(collection_id, dataset_id):
             yield dataset_id
-
-
-def collection_of(dataset_id: str) -> str | None:
-    """Return the id of the collection that a dataset belongs to. Return None for a dataset of its own.
-
-    Example:
-        >>> collection_of("survey--bucket-a-input-1-vo2xc7huyiaxvppb")
-        'survey'
-        >>> collection_of("scene") is None
-        True
-    """
-    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
-    return collection_id if mark else None

@@ -14,13 +14,14 @@ from rasterembed.collection.configuration import (
     configuration_of,
     why_no_member,
 )
-from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import ConfigurationChangedError, DataError, StoreUnavailableError, UsageError
+from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, is_pattern

@@ -25,8 +25,8 @@ from rasterembed.model.computation import Computation
 from rasterembed.model.normalisation import StoredDeviation, StoredMean
 from rasterembed.number_text import counted
 from rasterembed.raster.grid import MAX_TILES
-from rasterembed.store.dataset_owner import embed_without
-from rasterembed.store.layout import MEMBER_MARK, DatasetLayout, key_in
+from rasterembed.store.dataset_owner import collection_of, embed_without
+from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
@@ -37,8 +37,6 @@ State = Literal["embedded", "ready", "failed_qa"]
 `failed_qa`: the quality checks did not pass."""
 
 ALL_STATES: tuple[State, ...] = get_args(State)
-
-"""Advice for a manifest that cannot be used."""
 
 
 class _File(BaseModel):
@@ -150,8 +148,8 @@ class Manifest(BaseModel):
 
 def _remedy(dataset_id: str) -> str:
     """Return what to do about a manifest that cannot be read."""
-    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
-    if mark:
+    collection_id = collection_of(dataset_id)
+    if collection_id is not None:
         return embed_without(collection_id, dataset_id)
     return (
         f"embed the raster again (`rasterembed embed RASTER --dataset-id {dataset_id} --replace`), or delete the "
@@ -308,7 +306,7 @@ def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str,
         Dotted name, value in the manifest and value in the plan of each entry. The values are JSON. A missing value is
         None.
     """
-    return entry_differences(manifest.configuration, json.loads(json.dumps(plan.configuration())))
+    return entry_differences(manifest.configuration, plan.configuration())
 
 
 @dataclass(frozen=True)

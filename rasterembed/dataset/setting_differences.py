@@ -41,7 +41,7 @@ def without_consequences(differences: list[Difference]) -> list[Difference]:
 
 
 def entry_differences(own: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """Return the entries that differ between two nested mappings of JSON values.
+    """Return the entries that differ between two nested mappings of values that JSON can hold.
 
     Returns:
         Dotted name, value in `own` and value in `other` of each entry. The values are JSON. A missing value is None.

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.collection.collection import Collection, find_collection
-from rasterembed.collection.members import collection_of, is_member_id
+from rasterembed.collection.members import is_member_id
 from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.dataset import Dataset
@@ -33,6 +33,7 @@ from rasterembed.search.engines.engine import IndexUnusableError
 from rasterembed.search.index.description import read_any_index
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.shared_work import SharedWork
+from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.known_collections import find_collection_objects
 from rasterembed.store.layout import INDEXES_FOLDER, CollectionLayout, DatasetLayout
 from rasterembed.store.lease import running_run

@@ -120,7 +120,8 @@ def parse_item(uri: str, item: object) -> ItemFile:
             )
         what = f" (its type is {str(kind)[:40]!r})" if kind is not None else ""
         raise DataError(
-            f"{uri}: it is not a STAC Item{what}, a Feature with a member named assets: give one, or a raster"
+            f"{uri}: it is not a STAC Item{what}. An Item is a Feature with a member named assets: give an Item or a "
+            "raster"
         )
     properties = _mapping(item.get("properties"))
     applied = any(properties.get(name) is True for name in _OFFSET_APPLIED)

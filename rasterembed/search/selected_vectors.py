@@ -73,7 +73,8 @@ class SelectedVectors:
 class RepeatedSelections:
     """Makes and keeps the copies for selections that are used again. Several threads may use one object.
 
-    Copies are made when a selection was used `_USES_OF_VECTORS` or `_USES_OF_CODES` times.
+    float16 copies are made at the second use of a selection, and copies of an engine's codes at the thirtieth. Copies
+    that were dropped are made again after as many uses.
 
     Args:
         most_bytes: memory limit in bytes. The copies that were not used for the longest time are dropped. Larger copies
@@ -117,9 +118,11 @@ class RepeatedSelections:
         return None if made is None else self._copies.get_or_build(selection, lambda: made)
 
     def _is_due(self, selection: RowSelection, uses: int) -> bool:
-        """Count a use of a selection, and return whether it was used a number of times since the last True.
+        """Count a use of a selection. Return True if copies should be made now: once in so many uses.
 
-        Copies that were dropped are therefore not made again at once.
+        Args:
+            selection: the selection.
+            uses: number of uses from one True to the next.
         """
         with self._lock:
             self._uses[selection] = (self._uses.get(selection, 0) + 1) % uses

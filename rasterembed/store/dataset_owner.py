@@ -1,4 +1,4 @@
-"""Find out which collection writes a dataset, if one does."""
+"""Find out which collection writes a dataset, if one does, and advise about such a dataset."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from rasterembed.errors import UsageError
 from rasterembed.store.known_collections import has_collection
 from rasterembed.store.layout import MEMBER_MARK, CollectionLayout
 from rasterembed.store.object_store import ObjectStore
+
+
+def collection_of(dataset_id: str) -> str | None:
+    """Return the id of the collection that a dataset belongs to. Return None for a dataset of its own.
+
+    Example:
+        >>> collection_of("survey--bucket-a-input-1-vo2xc7huyiaxvppb")
+        'survey'
+        >>> collection_of("scene") is None
+        True
+    """
+    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
+    return collection_id if mark else None
 
 
 def collection_of_member(store: ObjectStore, dataset_id: str) -> CollectionLayout | None:
@@ -18,8 +31,8 @@ def collection_of_member(store: ObjectStore, dataset_id: str) -> CollectionLayou
         store: store of the dataset.
         dataset_id: name of the dataset.
     """
-    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
-    if not mark:
+    collection_id = collection_of(dataset_id)
+    if collection_id is None:
         return None
     try:
         layout = CollectionLayout(collection_id)

@@ -9,7 +9,8 @@ import pytest
 
 from rasterembed.collection.deletion import own_datasets
 from rasterembed.collection.fixed_settings import settings_are_fixed
-from rasterembed.collection.members import collection_of, find_members, member_id
+from rasterembed.collection.members import find_members, member_id
+from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.layout import CollectionLayout, DatasetLayout, check_dataset_id
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo

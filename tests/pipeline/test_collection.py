@@ -23,7 +23,7 @@ import pytest
 from rasterembed.collection import doubtful_stretches
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.found_scene import Listing
-from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import (
@@ -59,6 +59,7 @@ from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.validity import Validity
+from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease

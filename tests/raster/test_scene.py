@@ -392,7 +392,7 @@ def test_files_that_do_not_fit_are_refused_with_both_shown(
     [
         ("[", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
-        ("[]", "it is not a STAC Item, a Feature with a member named assets: give one"),
+        ("[]", "it is not a STAC Item. An Item is a Feature with a member named assets: give an Item"),
         (
             '{"type": "FeatureCollection", "features": []}',
             r"'FeatureCollection'.*`rasterembed collection embed",

@@ -178,8 +178,6 @@ class SelectedLists:
     def __init__(
         self, lists: NDArray[np.uint8], header: NDArray[np.void], selection: RowSelection, probes: float
     ) -> None:
-        self.selection = selection
-        """The selected rows."""
         self._probes = probes
         file = copy_rows(lists, header, selection.mask)
         self._open = OpenLists(file, len(header["sizes"][0]), selection.count, selection.rows)

@@ -127,7 +127,7 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     if few and old is not None:
         options = _as_before(options, old)
     engine = _engine(files, options, old)
-    why_build = "" if problem is None else str(problem)
+    why_build = str(problem or "")
     if engine == "vss":
         return _build_hnsw(files, options, old, why_build)
     for _ in range(_ATTEMPTS):
@@ -150,7 +150,7 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
             break
         except _IndexChangedError:
             old, problem = _read(files)
-            why_build = "" if problem is None else str(problem)
+            why_build = str(problem or "")
     return BuildResult(BuildOutcome.BUILT, _build(files, options, engine, old), why_build)
 
 
