@@ -14,6 +14,12 @@ _CUTOFF = 0.6
 _CONTAINED = 3
 """Smallest number of letters of a wanted name. If it has so many, every name that contains it is near."""
 
+_OTHER_WORDS = {
+    **dict.fromkeys(("start", "begin", "after", "start_date", "start_datetime"), "since"),
+    **dict.fromkeys(("end", "before", "end_date", "end_datetime"), "until"),
+}
+"""Words of other libraries, and of STAC, for a name of this library. No letters show that they mean the same."""
+
 
 def near_names(wanted: str, names: Collection[str], by: Callable[[str], str] = str) -> str:
     """Return up to three near names, separated by commas: those that contain the wanted name, else similar ones.
@@ -54,6 +60,8 @@ def known_names(wanted: str, names: Collection[str]) -> str:
 
 def _near(wanted: str, names: Collection[str], by: Callable[[str], str]) -> list[str]:
     text = "".join(letter for letter in wanted if letter not in "*?[]")
+    if _OTHER_WORDS.get(text.lower()) in names:
+        return [_OTHER_WORDS[text.lower()]]
     found = [name for name in names if text.lower() in by(name).lower()] if len(text) >= _CONTAINED else []
     parts: dict[str, list[str]] = {}
     for name in names:

@@ -88,6 +88,18 @@ WORDS_OF_COMMANDS: list[tuple[Callable[[], Any], str]] = [
         lambda: Catalogue.filter(None, cloud_cover=20),  # type: ignore[arg-type, call-arg]
         "Catalogue.filter has no parameter `cloud_cover`: it has max_cloud_cover, ...",
     ),
+    (
+        lambda: Catalogue.filter(None, start=1),  # type: ignore[arg-type, call-arg]
+        "Catalogue.filter has no parameter `start`: it has since, ...",
+    ),
+    (
+        lambda: Catalogue.filter(None, end_datetime=1),  # type: ignore[arg-type, call-arg]
+        "Catalogue.filter has no parameter `end_datetime`: it has until, ...",
+    ),
+    (
+        lambda: Dataset.search(None, start="2024"),  # type: ignore[arg-type, call-arg]
+        "Dataset.search has no parameter `start`: did you mean where=Where(since=…)?",
+    ),
 ]
 
 

@@ -36,6 +36,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
         "Query: give only one of `tile`, `lonlat` and `image`",
     ),
     (lambda: Where(bbox=(1, 2, 3)), "Where: `bbox`: give 4 values"),  # type: ignore[arg-type]
+    (lambda: Where(start="2024"), "Where has no option `start`: it has since, ..."),  # type: ignore[call-arg]
+    (lambda: Where(end="2024"), "Where has no option `end`: it has until, ..."),  # type: ignore[call-arg]
     (
         lambda: Where(since="yesterday"),  # type: ignore[arg-type]
         "Where: `since`: give a year, a month, a day or a time, such as 2024, 2024-06, 2024-06-01 or "

@@ -28,7 +28,7 @@ from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_V
 from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
-from rasterembed.escape import href_of
+from rasterembed.escape import cut, href_of
 from rasterembed.known_parameters import known_parameters
 from rasterembed.raster.footprints import Footprints
 from rasterembed.raster.grid import MAX_TILES
@@ -119,6 +119,9 @@ MAX_FOOTPRINT_BYTES = 65_536
 
 CATALOGUE_LIMITS = TableLimits(rows=2_000_000, bytes=2**31)
 """Largest catalogue that is read. A scene takes about a kilobyte of memory, and a footprint with many corners more."""
+
+_SHOWN_LETTERS = 80
+"""Longest part of a wrong value that an error shows."""
 
 _STATES = {state.value for state in SceneState}
 _VERDICTS = {verdict.value for verdict in QaVerdict}
@@ -241,18 +244,19 @@ class Catalogue:
             states: states that pass.
 
         Raises:
-            UsageError: if the box is not on Earth, if south is greater than north, or if a time is another object, such
-                as a text.
+            UsageError: if the box is not on Earth, if south is greater than north, or if a value is of another kind,
+                such as a text in place of a time.
         """
         keep = pa.chunked_array([pa.array(np.ones(self.count, dtype=bool))])
         if states is not None:
-            wanted = pa.array([state.value for state in states], type=pa.string())
-            keep = pc.and_(keep, pc.is_in(self.table["state"], wanted))
+            keep = pc.and_(keep, pc.is_in(self.table["state"], _state_values(states)))
         if since is not None:
             keep = pc.and_(keep, pc.greater_equal(self.table["datetime"], _scalar(since)))
         if until is not None:
             keep = pc.and_(keep, pc.less_equal(self.table["datetime"], _scalar(until)))
         if max_cloud_cover is not None:
+            if not isinstance(max_cloud_cover, int | float):
+                raise UsageError(f"`max_cloud_cover`: give a number of percent, not {_shown(max_cloud_cover)}")
             keep = pc.and_(keep, pc.less_equal(self.table[CLOUD_COVER], max_cloud_cover))
         chosen = Catalogue(self.table.filter(pc.fill_null(keep, False)))
         return chosen if bbox is None else chosen._in_box(bbox)
@@ -298,15 +302,38 @@ def _values(row: SceneRow) -> dict[str, Any]:
     return values
 
 
+def _shown(value: object) -> str:
+    """Return a wrong value for an error."""
+    return cut(repr(value), _SHOWN_LETTERS)
+
+
+def _state_values(states: Group[SceneState]) -> pa.Array:
+    """Return the states as they are in the catalogue."""
+    # A single state is a text too, so its letters would be taken as states.
+    if isinstance(states, str) or not (
+        isinstance(states, Group) and all(isinstance(state, SceneState) for state in states)
+    ):
+        raise UsageError(
+            f"the states are a list: give states=[SceneState.READY], not {_shown(states)}; there are "
+            f"{', '.join(state.name for state in SceneState)}"
+        )
+    return pa.array([state.value for state in states], type=pa.string())
+
+
 def _scalar(time: datetime) -> pa.Scalar:
     if not isinstance(time, datetime):
-        raise UsageError(f"the scenes are filtered by times: give a datetime.datetime, not {time!r}")
+        raise UsageError(f"the scenes are filtered by times: give a datetime.datetime, not {_shown(time)}")
     return pa.scalar(time if time.tzinfo else time.replace(tzinfo=UTC), type=_TIME)
 
 
 def _boxes(bbox: tuple[float, float, float, float]) -> shapely.Geometry:
     """Return a box as one polygon, or as two polygons if it crosses the antimeridian."""
-    west, south, east, north = bbox
+    try:
+        west, south, east, north = map(float, bbox)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"a box has four numbers: give (west, south, east, north) in degrees, not {_shown(bbox)}"
+        ) from None
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
         raise UsageError(
             f"the box {west},{south},{east},{north} is not on Earth: give west,south,east,north in degrees, "

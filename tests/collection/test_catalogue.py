@@ -161,6 +161,26 @@ def test_a_box_that_is_not_on_earth_is_refused(box: tuple[float, float, float, f
         Catalogue.of([]).filter(bbox=box)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"bbox": (1, 2, 3)}, r"give \(west, south, east, north\) in degrees, not \(1, 2, 3\)"),
+        ({"bbox": "24,60,25,61"}, r"give \(west, south, east, north\) in degrees, not '24,60,25,61'"),
+        ({"bbox": ("a", 2, 3, 4)}, r"give \(west, south, east, north\) in degrees, not \('a', 2, 3, 4\)"),
+        ({"bbox": 7}, r"give \(west, south, east, north\) in degrees, not 7"),
+        ({"states": ["ready"]}, r"give states=\[SceneState\.READY\], not \['ready'\]"),
+        ({"states": SceneState.READY}, r"give states=\[SceneState\.READY\], not <SceneState"),
+        ({"states": 5}, r"give states=\[SceneState\.READY\], not 5"),
+        ({"max_cloud_cover": "20"}, r"give a number of percent, not '20'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_filter_of_another_kind_is_refused_in_one_line(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text) as caught:
+        Catalogue.of([row(1)]).filter(**wrong)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_time_that_is_a_text_is_refused() -> None:
     with pytest.raises(UsageError, match=r"give a datetime\.datetime, not '2025'"):
         Catalogue.of([]).filter(since="2025")  # type: ignore[arg-type]
