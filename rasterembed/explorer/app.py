@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 
@@ -37,6 +38,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     app = FastAPI(
         title="Explorer",
         summary="Look at the datasets and collections of a store, and search them by looking.",
+        version=version("raster-embeddings"),
         lifespan=running,
         # FastAPI's documentation pages load scripts from other hosts.
         docs_url=None,

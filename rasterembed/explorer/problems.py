@@ -18,7 +18,14 @@ from starlette.types import Scope
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_html, escape_terminal
 from rasterembed.explorer.small_page import small_page
-from rasterembed.explorer.wrong_requests import API, methods_of, unknown_path, wrong_method, wrong_value
+from rasterembed.explorer.wrong_requests import (
+    API,
+    methods_of,
+    unknown_path,
+    unreadable_body,
+    wrong_method,
+    wrong_value,
+)
 from rasterembed.store.local_cache import without_local_folders
 from rasterembed.store.object_store import ObjectStore
 
@@ -239,9 +246,9 @@ def add_handlers(app: FastAPI, store: ObjectStore) -> None:
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8, and to a body that broke off.
-            problem = ProblemError(422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8")
-            return problem.response_to(request.scope)
+        if error.status_code == 400:  # FastAPI's answer to a body that it cannot read.
+            why = unreadable_body(error.__cause__, request)
+            return ProblemError(422, ProblemType.WRONG_REQUEST, why).response_to(request.scope)
         if error.status_code == 405:
             methods = methods_of(app, request.scope)
             detail = wrong_method(request.url.path, request.method, methods)

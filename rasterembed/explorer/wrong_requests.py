@@ -57,7 +57,24 @@ def wrong_value(error: RequestValidationError, request: Request) -> str:
         return f"body: it is missing: {_send_json(request)}"
     if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
         return f"body: {_why_no_object(request)}{_send_json(request)}"
-    return f"{_place(first['loc'], error.body)}: {_reason([one for one in errors if one['loc'] == first['loc']])}"
+    place = _place(first["loc"], error.body, is_missing=first["type"] == "missing")
+    return f"{place}: {_reason([one for one in errors if one['loc'] == first['loc']])}"
+
+
+def unreadable_body(cause: BaseException | None, request: Request) -> str:
+    """Return one line about a body that FastAPI cannot read, and that is no wrong JSON.
+
+    Args:
+        cause: the error that reading the body raised.
+        request: the request.
+    """
+    match cause:
+        case UnicodeDecodeError():
+            return f"body: it is no text in UTF-8: {_send_json(request)}"
+        case RecursionError():
+            return f"body: its values are nested too deep: {_send_json(request)}"
+        case _:
+            return "the body cannot be read: send it again"
 
 
 def _why_no_object(request: Request) -> str:
@@ -85,16 +102,17 @@ def _operation(request: Request) -> dict[str, Any]:
     return operation
 
 
-def _place(location: Sequence[int | str], body: Any) -> str:
+def _place(location: Sequence[int | str], body: Any, *, is_missing: bool) -> str:
     """Return where a value is in a request, such as `body.where.since`.
 
     Args:
         location: the place as pydantic describes it. It also has the names of a union's members, which are left out.
         body: the body of the request.
+        is_missing: whether the last part of the place is a field that is missing.
     """
     parts, value = [location[0]], body
     for number, part in enumerate(location[1:], 2):
-        if isinstance(value, Mapping) and part not in value and number < len(location):
+        if isinstance(value, Mapping) and part not in value and not (is_missing and number == len(location)):
             continue  # The name of a union's member.
         parts.append(part)
         is_inside = isinstance(value, Mapping) and part in value

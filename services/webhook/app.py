@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib.metadata import version
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
@@ -222,6 +223,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Upload webhook",
         summary="Bucket notifications of an S3 server start flow runs.",
+        version=version("raster-embeddings"),
         lifespan=running,
         # FastAPI's documentation pages load scripts from other hosts.
         docs_url=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -50,6 +51,11 @@ def locked_service(apps: tuple[FastAPI, FastAPI]) -> Iterator[TestClient]:
     """Run the service with a token."""
     with client(apps[1]) as service:
         yield service
+
+
+def test_the_description_of_the_api_has_the_version_of_the_package(open_service: TestClient) -> None:
+    described = open_service.get("/api/openapi.json").json()["info"]["version"]
+    assert described == open_service.get("/api/store").json()["version"] == version("raster-embeddings")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:8765", "LOCALHOST", "[::1]:8765", "127.0.0.1"])
