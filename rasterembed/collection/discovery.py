@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -28,6 +29,9 @@ from rasterembed.store.uploads import is_output
 _ENDINGS = "a list of scenes ends in .txt, and a STAC document in .json, .geojson or .parquet"
 """Advice for a file with another ending."""
 
+_COMMENT = re.compile(r"(?:^|\s)#")
+"""Beginning of a comment in a list of paths. Inside a name, `#` is a letter like any other."""
+
 _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
 
@@ -46,7 +50,7 @@ def discover(
 
             - a folder, or s3://bucket/prefix/: all rasters below it, by the endings `RASTER_SUFFIXES`
             - a pattern, such as `/data/2026/**/*.tif` or s3://bucket/2026-*/*.tif
-            - a text file (.txt) with one path or s3:// address a line; lines that begin with # are comments
+            - a text file (.txt) with one path or s3:// address a line; # begins a comment, also after a blank
             - a STAC Item, ItemCollection, Catalog or Collection (.json, .geojson)
             - a stac-geoparquet file (.parquet)
             - a single raster
@@ -192,8 +196,8 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
     except UnicodeDecodeError as error:
         raise DataError(f"{uri}: the list is not UTF-8: write it as UTF-8") from error
     refused: Counter[str] = Counter()
-    for line in (line.strip() for line in lines):
-        if not line or line.startswith("#"):
+    for line in (_COMMENT.split(line, maxsplit=1)[0].strip() for line in lines):
+        if not line:
             continue
         try:
             yield FoundScene(resolve_href(store, uri, line))

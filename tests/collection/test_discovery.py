@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +83,12 @@ def test_a_list_without_its_ending_is_refused_with_the_ending_that_it_needs(stor
     assert found(store, scenes / "b.dat") == ["b.dat"]
     (scenes / "damaged.tif").write_text("b.tif\n")
     assert found(store, scenes / "damaged.tif") == ["damaged.tif"]
+
+
+def test_a_comment_may_follow_a_path(store: ObjectStore, scenes: Path) -> None:
+    shutil.copy(scenes / "b.tif", scenes / "b#1.tif")
+    (scenes / "list.txt").write_text("  # scenes\nb.tif  # the first\nb#1.tif\t# no comment begins inside a name\n#\n")
+    assert found(store, scenes / "list.txt") == ["b#1.tif", "b.tif"]
 
 
 def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, scenes: Path) -> None:
