@@ -70,6 +70,12 @@ def test_every_object_takes_a_few_lines(objects: dict[str, Any]) -> None:
         assert not any(key in text for key in KEYS.values()), name
 
 
+@pytest.mark.parametrize("name", ["Manifest", "Plan", "QaReport", "CollectionReport", "EmbedResult", "Hit"])
+def test_print_shows_a_line_too(name: str, objects: dict[str, Any]) -> None:
+    one = objects["Answer"].hits[0] if name == "Hit" else objects[name]
+    assert str(one) == repr(one)
+
+
 def test_a_control_character_of_a_file_is_shown_as_a_code(objects: dict[str, Any]) -> None:
     odd = "\x1b[2J"
     hit, plan = objects["Answer"].hits[0], objects["Plan"]

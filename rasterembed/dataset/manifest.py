@@ -125,6 +125,8 @@ class Manifest(BaseModel):
         """Return one short line. The configuration and the shards are left out."""
         return f"Manifest of {self.summary()}"
 
+    __str__ = __repr__  # That of pydantic shows every field.
+
     def summary(self) -> str:
         """Return the name of the dataset, its state and its numbers in one line."""
         return (

@@ -96,6 +96,8 @@ class Plan(BaseModel):
         tiles = f"{self.sharding.tile_count} tiles of {self.source.uri}"
         return escape_terminal(f"Plan of dataset {self.dataset_id!r}: {tiles}")
 
+    __str__ = __repr__  # That of pydantic shows every field.
+
     @property
     def layout(self) -> DatasetLayout:
         """Keys of the dataset's objects in the store."""

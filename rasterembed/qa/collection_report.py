@@ -136,6 +136,8 @@ class CollectionReport(MetricReport):
         """Return one short line. `table` returns all metrics."""
         return escape_terminal(f"CollectionReport of collection {self.collection_id!r}: {self.summary()}")
 
+    __str__ = __repr__  # That of pydantic shows every field.
+
     def check(self) -> None:
         """Raise an error if the collection did not pass.
 

@@ -120,6 +120,8 @@ class QaReport(MetricReport):
         """Return one short line. `table` returns all metrics."""
         return escape_terminal(f"QaReport of dataset {self.dataset_id!r}: {self.summary()}")
 
+    __str__ = __repr__  # That of pydantic shows every field.
+
     def summary(self, *, with_names: bool = True) -> str:
         """Return one line with the numbers of metrics by status, and with the warnings.
 

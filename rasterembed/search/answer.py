@@ -126,6 +126,8 @@ class Hit(BaseModel):
         name = f"{self.dataset_id}/{self.tile_id}"
         return escape_terminal(f"Hit {self.rank}: {name}, distance {self.distance_text()}, at {self.place()}")
 
+    __str__ = __repr__  # That of pydantic shows every field.
+
     def distance_text(self) -> str:
         """Return the distance as text for people, with enough digits to tell close tiles apart."""
         return f"{self.distance:.6f}" if abs(self.distance) >= 1e-4 else significant_text(self.distance, 3)
