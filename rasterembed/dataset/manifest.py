@@ -25,7 +25,7 @@ from rasterembed.model.computation import Computation
 from rasterembed.model.normalisation import StoredDeviation, StoredMean
 from rasterembed.number_text import counted
 from rasterembed.raster.grid import MAX_TILES
-from rasterembed.store.dataset_owner import collection_of, embed_without
+from rasterembed.store.dataset_owner import collection_of_member, embed_without
 from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
@@ -148,11 +148,11 @@ class Manifest(BaseModel):
         return tuple(dict.fromkeys(shard.computation for shard in self.shards if shard.computation is not None))
 
 
-def _remedy(dataset_id: str) -> str:
+def _remedy(store: ObjectStore, dataset_id: str) -> str:
     """Return what to do about a manifest that cannot be read."""
-    collection_id = collection_of(dataset_id)
-    if collection_id is not None:
-        return embed_without(collection_id, dataset_id)
+    owner = collection_of_member(store, dataset_id)
+    if owner is not None:
+        return embed_without(owner.collection_id, dataset_id)
     return (
         f"embed the raster again (`rasterembed embed RASTER --dataset-id {dataset_id} --replace`), or delete the "
         f"dataset (`rasterembed datasets delete {dataset_id}`)"
@@ -170,7 +170,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
         DatasetLayout(dataset_id).manifest,
         Manifest,
         name="manifest",
-        remedy=_remedy(dataset_id),
+        remedy=lambda: _remedy(store, dataset_id),
         why_unusable=lambda manifest: _why_unusable(manifest, dataset_id),
     )
 

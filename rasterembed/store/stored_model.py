@@ -27,7 +27,7 @@ def read_model(
     model: type[_Model],
     *,
     name: str,
-    remedy: str,
+    remedy: str | Callable[[], str],
     why_unusable: Callable[[_Model], str | None] | None = None,
 ) -> _Model | None:
     """Read a JSON object of a store, and check its fields.
@@ -37,7 +37,7 @@ def read_model(
         key: key of the object.
         model: pydantic model of the content.
         name: word for the object in errors, such as `manifest`.
-        remedy: what a person can do if the object cannot be read.
+        remedy: what a person can do if the object cannot be read, or a function that finds it out.
         why_unusable: function that returns the reason why this library cannot have written the content, or None if it
             can. By default, only the model checks the content.
 
@@ -53,7 +53,9 @@ def read_model(
     if data is None:
         return None
     if len(data) > MAX_BYTES:
-        raise DataError(f"{store.uri(key)}: it has more than {MAX_BYTES // 2**20} MiB, too much for a {name}: {remedy}")
+        raise DataError(
+            f"{store.uri(key)}: it has more than {MAX_BYTES // 2**20} MiB, too much for a {name}: {_text_of(remedy)}"
+        )
     try:
         content = model.model_validate_json(data)
     except ValidationError as error:
@@ -64,9 +66,13 @@ def read_model(
     return content
 
 
-def _unreadable(store: ObjectStore, key: str, name: str, reason: str, remedy: str) -> DataError:
+def _unreadable(store: ObjectStore, key: str, name: str, reason: str, remedy: str | Callable[[], str]) -> DataError:
     """Return the error for an object with content that this version cannot use."""
-    return DataError(f"{store.uri(key)}: this version cannot read the {name} ({reason}): {remedy}")
+    return DataError(f"{store.uri(key)}: this version cannot read the {name} ({reason}): {_text_of(remedy)}")
+
+
+def _text_of(remedy: str | Callable[[], str]) -> str:
+    return remedy if isinstance(remedy, str) else remedy()
 
 
 def _first_reason(error: ValidationError) -> str:

@@ -24,6 +24,7 @@ from rasterembed.commands.embed import _summary
 from rasterembed.commands.main import app
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import Unlisted
+from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, StoreError, UsageError
 from rasterembed.pipeline import EmbedOptions, EmbedResult, embed_raster
@@ -32,7 +33,7 @@ from rasterembed.search.examples import scaled
 from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
 from rasterembed.store.known_datasets import check_known
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.unknown_id import unknown_id
@@ -603,3 +604,14 @@ def test_shards_that_hold_other_vectors_end_in_one_line(store: ObjectStore, data
     for read in (dataset.vectors, dataset.tiles):
         with pytest.raises(DataError, match=r": it cannot be read \(.*\): run `rasterembed datasets verify scene`$"):
             read()
+
+
+def test_only_a_dataset_of_a_collection_of_the_store_is_advised_as_one(tmp_path: Path) -> None:
+    """A person may have given a dataset an id that looks like one of a collection."""
+    store = ObjectStore(root=str(tmp_path))
+    store.write(DatasetLayout("mine--a").manifest, b"{")
+    with pytest.raises(DataError, match=r"embed the raster again .*--dataset-id mine--a --replace"):
+        read_manifest(store, "mine--a")
+    store.write(CollectionLayout("mine").stac_collection, b"{}")
+    with pytest.raises(DataError, match="collection remove-scene mine mine--a"):
+        read_manifest(store, "mine--a")
