@@ -87,7 +87,8 @@ class Dataset(AllTilesQuestions):
         if manifest.state not in states:
             report = store.uri(layout.qa_report_markdown)
             why = {
-                "failed_qa": f"it did not pass its quality checks; see {report}",
+                "failed_qa": f"it did not pass its quality checks; see {report}, or accept its vectors with other "
+                f"bounds of `rasterembed qa {dataset_id}`",
                 "embedded": f"its quality checks have not passed yet: run `rasterembed qa {dataset_id}`, or wait for "
                 "the run to end",
                 "ready": "it is ready",

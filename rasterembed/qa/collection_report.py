@@ -13,6 +13,7 @@ from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.metric_report import (
     MetricReport,
+    how_to_accept,
     markdown_words,
     metric_lines,
     picture_lines,
@@ -170,16 +171,23 @@ class CollectionQaError(DataError):
     """
 
     def __init__(self, report: CollectionReport, metrics: Sequence[Metric] | None = None) -> None:
-        breaches = breaches_text(report.metrics if metrics is None else metrics)
+        judged = report.metrics if metrics is None else metrics
+        breaches = breaches_text(judged)
         name = f"collection {report.collection_id!r}"
         if report.dry_run:
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
         else:
             text = (
                 f"{name} did not pass its quality checks of all {counted(report.counts.scenes, 'scene')}: {breaches}; "
-                f"see collections/{report.collection_id}/qa/report.md in the store"
+                f"see collections/{report.collection_id}/qa/report.md in the store; "
+                + how_to_accept(_again(report), breached(judged))
             )
         super().__init__(text)
+
+
+def _again(report: CollectionReport) -> str:
+    """Return the command that checks the quality of the collection again."""
+    return f"rasterembed qa --collection {report.collection_id}"
 
 
 CAPTIONS = {"scenes.png": "Scenes by state", "vectors.png": "Mean vectors of the scenes"}
@@ -204,7 +212,7 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
         f"{counted(counts.vectors, 'vector')}, {counted(counts.skipped, 'skipped tile')}. "
         f"Fingerprint {markdown_code(report.fingerprint[:12])}.",
         "",
-        *summary_lines(report),
+        *summary_lines(report, _again(report)),
     ]
     if report.coverage is not None:
         lines += ["", "## Coverage", "", _coverage(report.coverage)]

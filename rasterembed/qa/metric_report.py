@@ -125,12 +125,30 @@ def _escaped(part: str) -> str:
     return f"{before}{escape_markdown(inner)}{after}"
 
 
-def summary_lines(report: MetricReport) -> list[str]:
-    """Return the summary, the breaches and the notes of a report as lines of Markdown."""
+def how_to_accept(command: str, metrics: Sequence[Metric]) -> str:
+    """Return what to do about breached thresholds. The command computes no vector.
+
+    Args:
+        command: command that checks the quality again, such as `rasterembed qa scene`.
+        metrics: the breached metrics.
+    """
+    bounds = (f"--{metric.bound.value}-{metric.name.replace('_', '-')} BOUND" for metric in metrics)
+    return f"to accept the vectors as they are, check them with other bounds: `{' '.join((command, *bounds))}`"
+
+
+def summary_lines(report: MetricReport, command: str) -> list[str]:
+    """Return the summary, the breaches with what to do, and the notes of a report as lines of Markdown.
+
+    Args:
+        report: the report.
+        command: command that checks the quality again.
+    """
+    advice = how_to_accept(command, report.breaches)
     return [
         f"Metrics: {escape_markdown(report.summary())}.",
         "",
         *(f"- **{markdown_words(metric.sentence())}**" for metric in report.breaches),
+        *([f"- {markdown_words(advice[0].upper() + advice[1:])}"] if report.breaches else []),
         *(f"- {markdown_words(note)}" for note in report.notes),
     ]
 

@@ -14,7 +14,14 @@ from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
 from rasterembed.number_text import counted
-from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
+from rasterembed.qa.metric_report import (
+    MetricReport,
+    how_to_accept,
+    metric_lines,
+    picture_lines,
+    summary_lines,
+    verdict_text,
+)
 from rasterembed.qa.metrics import Metric, failure_text, format_number
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -159,9 +166,14 @@ class QaError(DataError):
         else:
             text = (
                 f"dataset {report.dataset_id!r} did not pass its quality checks: {report.reason}; "
-                f"see qa/{report.dataset_id}/report.md in the store"
+                f"see qa/{report.dataset_id}/report.md in the store; " + how_to_accept(_again(report), report.breaches)
             )
         super().__init__(text)
+
+
+def _again(report: QaReport) -> str:
+    """Return the command that checks the quality of the dataset again."""
+    return f"rasterembed qa {report.dataset_id}"
 
 
 def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:
@@ -221,7 +233,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
         f"{counted(report.counts.planned, 'tile')} planned, {report.counts.embedded:,} embedded, {skipped:,} skipped. "
         f"Fingerprint {markdown_code(report.fingerprint[:12])}, {report.created:%Y-%m-%d %H:%M} UTC.",
         "",
-        *summary_lines(report),
+        *summary_lines(report, _again(report)),
         *picture_lines(report, CAPTIONS, addresses),
     ]
     if "pca.tif" in report.pictures:

@@ -182,6 +182,7 @@ def test_a_breach_other_than_the_share_of_failed_scenes_is_a_warning(
     (warning,) = capsys.readouterr().err.splitlines()
     assert "did not pass its quality checks of all 3 scenes: failed_qa_scene_share is 1, " in warning
     assert "failed_scene_share" not in warning.replace("failed_qa_scene_share", "")
+    assert f"--collection survey --max-failed-qa-scene-share BOUND --root {root}`" in warning
 
 
 def test_a_collection_whose_scenes_all_failed_has_no_vectors_no_dates_and_the_whole_remedy(

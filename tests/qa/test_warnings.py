@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rasterembed.collection_pipeline import CollectionOptions, embed_collection
 from rasterembed.collection_upkeep import check_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
+from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, check_dataset, embed_raster
 from rasterembed.qa.overview import page, read_all
@@ -84,6 +86,13 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
         embed(store, raster, options)
     warnings = f"; warning: {ONE_VALUE}; warning: all 16 measured vectors are nearly the same"
     assert f"{warnings}; see qa/{ID}/report.md" in str(refused.value)
+    names = re.findall(r"([a-z_]+) is [-0-9.]+, (more|less) than", str(refused.value))
+    bounds = [f"--{'max' if more == 'more' else 'min'}-{name.replace('_', '-')} BOUND" for name, more in names]
+    accept = f"`rasterembed qa {ID} {' '.join(bounds)}`"
+    assert len(bounds) > 1
+    assert str(refused.value).endswith(f"; to accept the vectors as they are, check them with other bounds: {accept}")
+    with pytest.raises(DataError, match=rf"; see .*/qa/{ID}/report\.md, or accept .* bounds of `rasterembed qa {ID}`"):
+        Dataset.open(store, ID)
     assert (Dataset.open(store, ID, states=("failed_qa",)).manifest.reason or "").endswith(warnings)
     line = stored(store).summary()
     assert "breached" in line
@@ -91,6 +100,7 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
     text = markdown(stored(store))
     assert "more than `--max-duplicate-share 0.9`" in text
     assert "\\`" not in text
+    assert f"- To accept the vectors as they are, check them with other bounds: {accept}\n" in text
     mild = QaThresholds(
         max_duplicate_share=1, max_mean_cosine=1, min_effective_rank=1, max_dead_dimension_share=1, min_neighbour_gap=-1
     )
