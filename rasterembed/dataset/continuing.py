@@ -10,6 +10,8 @@ from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan, PlanSettings
 from rasterembed.dataset.shards import count_written_shards
 from rasterembed.number_text import number_text, part_of
+from rasterembed.store.dataset_owner import collection_of_member
+from rasterembed.store.known_collections import embed_command
 from rasterembed.store.object_store import ObjectStore
 
 _COMMA = {"bands", "mean", "std"}
@@ -72,6 +74,30 @@ def continue_command(store: ObjectStore, plan: Plan) -> str:
     if plan.requested is not None:
         words += _options(plan, plan.requested)
     return join(words)
+
+
+def check_unchanged(store: ObjectStore, plan: Plan) -> None:
+    """Refuse to read the raster of a written dataset if the raster was changed since it was embedded.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+
+    Raises:
+        RasterChangedError: if the raster or a mask was changed. The text has the command that embeds the new state.
+        DataError: if the store's datasets may not name the raster or a mask.
+        StoreError: if the raster or a mask is missing or may not be read.
+    """
+    plan.profile.check_unchanged(store, plan.source, remedy=lambda: _embed_new_state(store, plan))
+
+
+def _embed_new_state(store: ObjectStore, plan: Plan) -> str:
+    owner = collection_of_member(store, plan.dataset_id)
+    if owner is not None:  # A run over a collection embeds changed scenes again by itself.
+        command = embed_command(store, owner.collection_id)
+    else:
+        command = f"{continue_command(store, plan)} --replace"
+    return f"run `{command}` to embed its new state"
 
 
 def _scene(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.dataset.arrow_arrays import booleans_of, values_of, view_of
+from rasterembed.dataset.continuing import check_unchanged
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, one_line
 from rasterembed.number_text import counted
@@ -162,7 +163,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
 @contextmanager
 def _open_unchanged(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
     """Open the raster if it has not changed since it was embedded."""
-    plan.profile.check_unchanged(store, plan.source)
+    check_unchanged(store, plan)
     try:
         with open_pixels(store, plan.source.uri, plan.profile) as raster:
             yield raster

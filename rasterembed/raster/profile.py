@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from rasterembed.raster.crs_files import check_crs_files
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.grid import Anchor
 from rasterembed.raster.place_on_earth import why_not_on_earth
-from rasterembed.raster.source import Source, check_unchanged, mask_file_state
+from rasterembed.raster.source import Source, check_unchanged, mask_file_state, run_again
 from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
 from rasterembed.store.object_store import ObjectStore
 
@@ -165,22 +165,23 @@ class RasterProfile(BaseModel):
         names = () if self.alpha_ignored else self.colorinterp
         return names.index(_ALPHA) + 1 if _ALPHA in names else None
 
-    def check_unchanged(self, store: ObjectStore, source: Source) -> None:
+    def check_unchanged(self, store: ObjectStore, source: Source, *, remedy: Callable[[], str] = run_again) -> None:
         """Refuse the raster if its file or a mask in another file was changed since the raster was registered.
 
         Args:
             store: gives the credentials for files on S3.
             source: the raster as it was registered.
+            remedy: function that returns what a person can do about a changed raster.
 
         Raises:
             RasterChangedError: if the raster or a mask was changed.
             StoreError: if the raster or a mask is missing or may not be read.
         """
         mask = None if self.valid_mask is None else self.valid_mask.source
-        check_unchanged(store, source, mask_file=self.mask_file, valid_mask=mask)
+        check_unchanged(store, source, mask_file=self.mask_file, valid_mask=mask, remedy=remedy)
         for asset in self.assets:
             if (asset.source.uri, asset.profile.mask_file) != (source.uri, None):  # The source was just checked.
-                asset.profile.check_unchanged(store, asset.source)
+                asset.profile.check_unchanged(store, asset.source, remedy=remedy)
 
     def declarations(self) -> dict[str, Any]:
         """Return what a person declared about valid pixels, as JSON values. It is empty if nothing was declared."""

@@ -125,8 +125,18 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
     return Source(uri=uri, size=info.size, version=info.version, modified=modified)
 
 
+def run_again() -> str:
+    """Return the remedy for a raster that was changed while a run reads it."""
+    return "run again to embed its new state"
+
+
 def check_unchanged(
-    store: ObjectStore, source: Source, *, mask_file: str | None = None, valid_mask: Source | None = None
+    store: ObjectStore,
+    source: Source,
+    *,
+    mask_file: str | None = None,
+    valid_mask: Source | None = None,
+    remedy: Callable[[], str] = run_again,
 ) -> None:
     """Refuse a raster that was changed since it was registered, or that the store's datasets may not name.
 
@@ -137,6 +147,7 @@ def check_unchanged(
         source: the raster as it was registered.
         mask_file: state of the raster's mask file, from the raster's profile. None if it had no mask file.
         valid_mask: the mask that a person gave, as it was registered. None if nobody gave one.
+        remedy: function that returns what a person can do about a changed raster.
 
     Raises:
         RasterChangedError: if the raster or a mask was changed since it was registered.
@@ -153,13 +164,9 @@ def check_unchanged(
             )
         info = store.describe(file.uri)
         if (info.size, info.version) != (file.size, file.version):
-            raise RasterChangedError(
-                f"{file.uri}: {what} was changed since this dataset was planned: run again to embed its new state"
-            )
+            raise RasterChangedError(f"{file.uri}: {what} was changed since this dataset was planned: {remedy()}")
     if mask_file is not None and mask_file_state(store, source.uri) != mask_file:
-        raise RasterChangedError(
-            f"{source.uri}.msk: the mask was changed since this dataset was planned: run again to embed its new state"
-        )
+        raise RasterChangedError(f"{source.uri}.msk: the mask was changed since this dataset was planned: {remedy()}")
 
 
 def mask_file_state(store: ObjectStore, uri: str) -> str | None:

@@ -12,6 +12,7 @@ from PIL import Image
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from rasterembed.dataset.continuing import check_unchanged
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, RasterEmbedError, one_line
@@ -37,7 +38,7 @@ def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict
         DataError: if the raster is missing or cannot be read.
     """
     plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
-    plan.profile.check_unchanged(store, plan.source)
+    check_unchanged(store, plan)
     pictures = {}
     with open_pixels(store, uri, plan.profile) as raster:
         for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,8 @@ def test_a_sheet_of_a_raster_that_changed_is_refused(tmp_path: Path) -> None:
         raster.write_bytes(raster.read_bytes() + b"\0")
         with pytest.raises(DataError, match=r"r\.tif: it was changed since this dataset was planned") as error:
             write_sheet(answer, searcher.datasets, tmp_path / "sheet.png")
+        again = f"rasterembed embed {raster} --dataset-id changed --root {store.root} "
+        assert str(error.value).endswith(f": run `{again}--replace` to embed its new state")
         raster.unlink()
         with pytest.raises(DataError, match=r"r\.tif: there is no such"):
             write_sheet(answer, searcher.datasets, tmp_path / "sheet.png")

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from rasterio.errors import RasterioError
 
+from rasterembed.dataset.continuing import check_unchanged
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, StoreUnavailableError, one_line
 from rasterembed.explorer.imagery.raster_place import RasterPlace
@@ -244,7 +245,7 @@ class OpenRasters:
 
 def _check(dataset: Dataset) -> None:
     """Refuse a raster that is missing, or was changed since it was embedded."""
-    dataset.plan.profile.check_unchanged(dataset.store, dataset.plan.source)
+    check_unchanged(dataset.store, dataset.plan)
 
 
 def _close(rasters: list[OpenRaster]) -> None:
