@@ -118,7 +118,7 @@ def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
     rows.unlink()
     found = {name_of(one.key): (one.kind, one.remedy) for one in Dataset.open(indexed.store, "made").verify()}
     again = (
-        "embed the raster again (`rasterembed embed RASTER --dataset-id made --index always`) to build a new index; "
+        "embed the raster again (`rasterembed embed RASTER --dataset-id made`) to build a new index; "
         "until then, a search compares all "
     )
     assert found == {
@@ -128,6 +128,10 @@ def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
     with pytest.raises(SystemExit):
         run(app, ["datasets", "verify", "made", "--root", root])
     assert f"{indexed.path('codes')}: its sha256 is " in capsys.readouterr().out
+    # Only the description knows the engine. Without it, a run without the option builds nothing for few rows.
+    (indexed.folder / "index.json").write_text("{")
+    (unreadable,) = Dataset.open(indexed.store, "made").verify()
+    assert "`rasterembed embed RASTER --dataset-id made --index always`" in unreadable.remedy
     run(app, ["datasets", "delete", "made", "--root", root, "--yes"])
     assert not [path for path in Path(root).rglob("*") if path.is_file() and path.parent.name != "lease"]
 

@@ -29,7 +29,7 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
     """
     if isinstance(owner, Dataset):
         files = VectorFiles.of_dataset(owner)
-        again = f"embed the raster again (`rasterembed embed RASTER --dataset-id {owner.id} --index always`)"
+        again, command = "embed the raster again", f"rasterembed embed RASTER --dataset-id {owner.id}"
     else:
         try:
             table = owner.table
@@ -40,22 +40,24 @@ def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
         if table is None:
             return
         files = VectorFiles.of_table(owner, table)
-        again = (
-            f"embed the collection again (`rasterembed collection embed SCENES --collection {owner.id} --index always`)"
-        )
+        again, command = "embed the collection again", f"rasterembed collection embed SCENES --collection {owner.id}"
     key = files.layout.vector_index_info
-    again += " to build a new index; until then, a search compares all vectors"
+    purpose = "to build a new index; until then, a search compares all vectors"
+    # A run without options keeps the engine of the index. With `--index always`, it would choose one by the rows. Only
+    # the description tells a run that there is an index. Without it, a run needs the option.
+    with_option = f"{again} (`{command} --index always`) {purpose}"
+    again = f"{again} (`{command}`) {purpose}"
     try:
         index = read_any_index(files)
     except StoreUnavailableError:
         raise
     except StoreError as error:
         reason = str(error).removeprefix(f"{files.store.uri(key)}: ")
-        yield Damage(key, DamageKind.UNREADABLE, reason, delete_and(again))
+        yield Damage(key, DamageKind.UNREADABLE, reason, delete_and(with_option))
         return
     except IndexUnusableError as error:
         if error.reason is not NoIndexReason.ABSENT:
-            yield Damage(key, DamageKind.UNREADABLE, "it is no description of a vector index", delete_and(again))
+            yield Damage(key, DamageKind.UNREADABLE, "it is no description of a vector index", delete_and(with_option))
         return
     for file in index.files:
         path = files.layout.vector_index_file(file.name)
