@@ -52,7 +52,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
-from rasterembed.raster.skip_reason import reasons_text
+from rasterembed.raster.skip_reason import SkipReason, reasons_text
 from rasterembed.raster.source import Source
 from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
@@ -327,6 +327,9 @@ def _is_member_of(collection_id: str, dataset_id: str, source: Source) -> bool:
         return False
 
 
+_DECLARE_VALID = "if its pixels do hold data, declare which are valid (`nodata`, `mask` or `ignore_alpha`)"
+
+
 def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str:
     """Return one line about a complete dataset without vectors: why its tiles were skipped, and what to do.
 
@@ -338,10 +341,14 @@ def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str
     for positions in skipped:
         counts.update({reason: len(tiles) for reason, tiles in positions.items()})
     reasons = reasons_text(counts, plan.selection.min_valid_fraction)
-    return (
-        f"{plan.source.uri}: every tile was skipped ({reasons}), so there is nothing to search: if its pixels do hold "
-        "data, declare which are valid (`nodata`, `mask` or `ignore_alpha`)"
-    )
+    advice = {
+        SkipReason.NO_VALID_PIXEL: _DECLARE_VALID,
+        SkipReason.LOW_VALID_FRACTION: _DECLARE_VALID,
+        SkipReason.OFF_EARTH: "check the CRS and the position of the raster, and the `size` of a tile",
+        SkipReason.UNDECODABLE: "the file may be damaged: get it again",
+    }
+    texts = dict.fromkeys(text for reason, text in advice.items() if reason in counts)
+    return f"{plan.source.uri}: every tile was skipped ({reasons}), so there is nothing to search: {'; '.join(texts)}"
 
 
 def _mostly_padding(plan: Plan) -> str | None:

@@ -19,10 +19,11 @@ from rasterembed.commands.embed_steps import TerminalSteps
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.errors import DataError, UsageError
-from rasterembed.pipeline import EmbedOptions, Steps, check_dataset, embed_raster
+from rasterembed.pipeline import EmbedOptions, Steps, check_dataset, embed_raster, why_nothing_was_embedded
 from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index.verifying import verify_index
 from rasterembed.search.index_options import VectorIndexOptions
@@ -200,6 +201,13 @@ def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, 
         "nothing to search: if its pixels do hold data, declare which are valid (`nodata`, `mask` or "
         "`ignore_alpha`)"
     ]
+    # Tiles off Earth were not skipped for their pixels.
+    assert why_nothing_was_embedded(result.plan, [{SkipReason.OFF_EARTH: (0, 1)}]) == (
+        f"{tmp_path}/r.tif: every tile was skipped (2 x off Earth, beyond the edge of the map), so there is nothing to "
+        "search: check the CRS and the position of the raster, and the `size` of a tile"
+    )
+    both = why_nothing_was_embedded(result.plan, [{SkipReason.OFF_EARTH: (0,), SkipReason.NO_VALID_PIXEL: (1,)}])
+    assert both.endswith(" or `ignore_alpha`); check the CRS and the position of the raster, and the `size` of a tile")
 
 
 def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
