@@ -25,7 +25,7 @@ from benchmarks.remote import BUCKET, proxy_process, store_behind
 from examples.landscape import make_scene
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.read_ahead import read_ahead
-from rasterembed.raster.scene import Scene, register_scene
+from rasterembed.raster.scene import COLOURS, Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.sharding import plan_shards
 from rasterembed.store.object_store import ObjectStore
@@ -36,7 +36,6 @@ from tests.support.web_server import make_certificate, web_server
 NAME = "scenes"
 
 _SHARD_TILES = 256
-_COLOURS = ("red", "green", "blue")
 
 
 def measure(
@@ -81,7 +80,7 @@ def _write_files(folder: Path, side: int) -> tuple[Path, dict[str, str], dict[st
         profile = source.profile | {"count": 1}
         profile.pop("photometric", None)
         half = (source.height // 2, source.width // 2)
-        for number, colour in enumerate(_COLOURS, start=1):
+        for number, colour in enumerate(COLOURS, start=1):
             fine[colour] = str(folder / f"{colour}.tif")
             with rasterio.open(fine[colour], "w", **profile) as file:
                 file.write(source.read(number), 1)

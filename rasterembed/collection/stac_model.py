@@ -8,7 +8,7 @@ from typing import Any
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.dataset.stac_fields import STAC_VERSION, model_links
 from rasterembed.model.checkpoints import DEMO
-from rasterembed.raster.radiometry import COLOURS
+from rasterembed.raster.scene import COLOURS
 from rasterembed.store.layout import CollectionLayout
 
 MLM_EXTENSION = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"

@@ -17,6 +17,7 @@ from rasterembed.model.checkpoints import DEMO
 from rasterembed.model.choice import ResolvedModel
 from rasterembed.raster.acquisition_time import time_text
 from rasterembed.raster.grid import Grid
+from rasterembed.raster.scene import COLOURS
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
 """Schema of the embedding extension."""
@@ -75,7 +76,7 @@ def preprocessing(plan: Plan) -> dict[str, Any]:
     bands, low, high = plan.radiometry.bands, plan.radiometry.low, plan.radiometry.high
     values = [f"b{band}" for band in bands]
     if plan.radiometry.palette:
-        values = [f"{colour}(b{bands[0]})" for colour in ("red", "green", "blue")]
+        values = [f"{colour}(b{bands[0]})" for colour in COLOURS]
     channels = ", ".join(
         f"clip(({value} - {lo}) / ({hi} - {lo}), 0, 1)" for value, lo, hi in zip(values, low, high, strict=True)
     )

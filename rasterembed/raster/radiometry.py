@@ -14,6 +14,7 @@ from rasterembed.errors import DataError, UsageError, one_line
 from rasterembed.number_text import rounded_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.scene import COLOURS
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -65,9 +66,6 @@ SAME_SHARE = 0.01
 
 NEARLY_ALL = 0.9
 """Share of valid pixels. If black and white clip at least this share, the stretch does not fit the raster."""
-
-COLOURS = ("red", "green", "blue")
-"""Names of the three channels."""
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]

@@ -7,7 +7,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from rasterembed.raster.profile import RasterProfile
-from rasterembed.raster.radiometry import COLOURS, SAME_SHARE, ResolvedRadiometry
+from rasterembed.raster.radiometry import SAME_SHARE, ResolvedRadiometry
+from rasterembed.raster.scene import COLOURS
 
 _NO_COLOUR = ("undefined", "gray", "palette", "alpha")
 """GDAL's colour interpretations that name no colour."""

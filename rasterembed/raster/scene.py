@@ -40,7 +40,8 @@ MAX_FILES = 64
 _LIST_SUFFIXES = (".txt", ".parquet")
 """Endings of files that name the scenes of a collection."""
 
-_COLOURS = ("red", "green", "blue")
+COLOURS = ("red", "green", "blue")
+"""Names of the three channels."""
 
 
 def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ()) -> Source:
@@ -203,7 +204,7 @@ def _default(item: ItemFile) -> list[ItemAsset]:
     visual = item.assets.get("visual")
     if visual is not None and visual.is_raster:
         return [visual]
-    colours = [_by_common_name(item, colour) for colour in _COLOURS]
+    colours = [_by_common_name(item, colour) for colour in COLOURS]
     if None not in colours:
         return list({asset.key: asset for asset in colours if asset is not None}.values())
     data = [asset for asset in item.assets.values() if asset.is_data]

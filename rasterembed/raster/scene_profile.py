@@ -9,8 +9,8 @@ import numpy as np
 
 from rasterembed.errors import DataError
 from rasterembed.raster.profile import AssetProfile, RasterProfile, inspect_raster
-from rasterembed.raster.radiometry import COLOURS
 from rasterembed.raster.same_grid import crs_name, grid_difference, same_crs
+from rasterembed.raster.scene import COLOURS
 from rasterembed.raster.source import BandFacts, SceneAsset, Source
 from rasterembed.store.object_store import ObjectStore
 
