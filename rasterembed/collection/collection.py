@@ -25,7 +25,7 @@ from rasterembed.dataset.plan_checks import why_model_is_unusable
 from rasterembed.dataset.setting_differences import entry_differences, without_consequences
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.vector_column import vector_columns
-from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
+from rasterembed.errors import ConfigurationChangedError, DataError, RasterEmbedError, UsageError, check_type
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Dinov3
 from rasterembed.number_text import counted
@@ -114,9 +114,24 @@ class Collection(AllTilesQuestions):
         """The catalogue, with one row for each scene. It is read once. A new collection has no scene.
 
         Raises:
-            DataError: if the catalogue cannot be read.
+            DataError: if the catalogue cannot be read, or if a run has completed the collection and the catalogue is
+                missing.
         """
-        return read_catalogue(self.store, self.layout) or Catalogue.of([])
+        found = read_catalogue(self.store, self.layout)
+        # A deletion sets another state before it deletes the catalogue, so the state is read again.
+        if found is None and self._is_complete():
+            raise DataError(
+                f"{self.store.uri(self.layout.catalogue)}: the catalogue is missing: run "
+                f"`rasterembed collection rebuild {self.id}`, which makes it again"
+            )
+        return found or Catalogue.of([])
+
+    def _is_complete(self) -> bool:
+        """Return whether the last run completed the collection, also as it is now."""
+        if self.state is not CollectionState.READY:
+            return False
+        now = find_collection(self.store, self.id)
+        return now is not None and now.state is CollectionState.READY
 
     def scenes(self) -> GeoDataFrame:
         """Return the catalogue as a GeoDataFrame. The package geopandas must be installed.

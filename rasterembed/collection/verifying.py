@@ -45,12 +45,16 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     if collection.state is CollectionState.EMBEDDING:
         rebuild = NOT_ENDED
     try:
-        catalogue = read_catalogue(collection.store, collection.layout) or Catalogue.of([])
+        catalogue = read_catalogue(collection.store, collection.layout)
     except StoreUnavailableError:
         raise
     except DataError as error:
         yield _unreadable(collection, collection.layout.catalogue, error)
         return
+    if catalogue is None and collection.state is CollectionState.READY:
+        yield Damage(collection.layout.catalogue, DamageKind.MISSING, "the file is missing", rebuild)
+        return
+    catalogue = catalogue or Catalogue.of([])
     yield _check_numbers(collection, catalogue, rebuild)
     yield _check_model(collection, rebuild)
     yield from _check_table(collection, catalogue, rebuild)

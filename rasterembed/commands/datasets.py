@@ -126,18 +126,20 @@ def verify(dataset: str, root: str | None = None) -> str:
 def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False) -> str:
     """Delete a dataset with its vectors, its reports and its vector index. The raster is not touched.
 
-    A dataset of a collection is refused: `rasterembed collection remove-scene` removes it from the collection too.
+    A dataset of a collection is refused, also if it joined the collection: remove its scene from the collection first,
+    with `rasterembed collection remove-scene`.
 
     Args:
         dataset: Name of the dataset. The dataset may be unfinished or unreadable.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         yes: Delete without asking. This option is necessary if the command does not run in a terminal.
     """
-    from rasterembed.dataset.deletion import delete_dataset, refuse_member
+    from rasterembed.collection.replacing import check_deletion
+    from rasterembed.dataset.deletion import delete_dataset
 
     _refuse_pattern(dataset)
     store = open_store(root)
-    refuse_member(store, dataset)  # It is refused before the question.
+    check_deletion(store, dataset)  # It is refused before the question.
     if not yes and not confirmed(f"dataset {dataset!r}", store.root):
         return "nothing was deleted"
     count = delete_dataset(store, dataset, on_wait=print_message)

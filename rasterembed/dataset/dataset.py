@@ -393,10 +393,11 @@ class Dataset(AllTilesQuestions):
         """Delete the dataset with its report and its vector index, and return the number of deleted objects.
 
         The manifest is deleted first, so no reader sees a part of the dataset. `Collection.remove_scene` deletes the
-        dataset of a scene in a collection.
+        dataset of a scene in a collection. Remove a dataset that joined a collection from the collection first: this
+        method does not look for it there, because it would read the catalogues of all collections.
 
         Raises:
-            UsageError: if the dataset belongs to a collection.
+            UsageError: if a collection made the dataset.
             LeaseHeldError: if another run is writing the dataset.
             StoreError: if the store refuses or does not answer.
         """

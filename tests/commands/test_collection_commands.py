@@ -22,7 +22,7 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.command_line.run import run
 from rasterembed.command_line.this_program import as_typed, this_program
 from rasterembed.commands.main import app
-from rasterembed.errors import UsageError
+from rasterembed.errors import DataError, UsageError
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tests.support.scenes import write_scene
@@ -453,10 +453,45 @@ def test_rebuild_makes_a_lost_catalogue_again(
     assert "vector index: built, because there is no index\n" in capsys.readouterr().err
     printed = command("rebuild", "older", "--root", root, "--datasets", "alone")
     assert printed.splitlines()[0] == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
+    # It is no more deleted under a collection than a dataset that the collection made.
+    (Path(root) / "collections/damaged").mkdir()
+    (Path(root) / "collections/damaged/collection.json").write_text("{}")
+    with pytest.raises(SystemExit) as error:
+        run(app, ["datasets", "delete", "alone", "--root", root, "--yes"])
+    assert error.value.code == 2
+    remedy = as_typed(f"rasterembed collection remove-scene older alone --root {root}")
+    assert "dataset 'alone' is a scene of collection 'older': " in (told := capsys.readouterr().err)
+    assert f"(`{remedy}`)" in told
+    assert (Path(root) / "datasets/alone/manifest.json").exists()
     printed = command("remove-scene", "older", "alone", "--root", root, "--yes")
     assert printed.endswith("dataset alone was embedded before it joined the collection, and stays")
     assert (Path(root) / "datasets/alone/manifest.json").exists()
     assert command("show", "older", "--root", root).count("\nscenes: 0\n") == 1
+    assert "was deleted" in str(run(app, ["datasets", "delete", "alone", "--root", root, "--yes"]))
+
+
+def test_a_catalogue_that_is_missing_is_told_with_the_command_that_makes_it_again(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    catalogue = Path(root) / "collections/survey/items.parquet"
+    catalogue.unlink()
+    rebuild = as_typed(f"rasterembed collection rebuild survey --root {root}")
+    for words in (("show", "survey"), ("show", "survey", "--json"), ("verify", "survey")):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as error:
+            run(app, ["collection", *words, "--root", root])
+        assert error.value.code == 1
+        printed = capsys.readouterr()
+        line = printed.out + printed.err
+        assert f"{catalogue}: the catalogue is missing: run `{rebuild}`" in line or words[0] == "verify"
+        assert f"run `{rebuild}`" in line
+        assert "no vectors" not in line
+    opened = rasterembed.Collection.open(rasterembed.ObjectStore(root=root), "survey")
+    with pytest.raises(DataError, match=r"the catalogue is missing: .*rebuild survey"):
+        opened.scenes()
+    command("rebuild", "survey", "--root", root)
+    assert facts(command("show", "survey", "--root", root))["state"] == "ready"
 
 
 def test_a_collection_is_deleted_with_its_datasets_after_a_question(
