@@ -6,6 +6,7 @@ import os
 
 from pydantic import ValidationError
 
+from rasterembed.environment_variables import unknown_variable
 from rasterembed.errors import UsageError
 from rasterembed.options_model import allowed_values
 from rasterembed.store.object_store import ObjectStore, open_store
@@ -29,6 +30,8 @@ def open_command_store(root: str | None) -> ObjectStore:
         UsageError: if the root or a variable is wrong.
     """
     store = open_store(root)
+    if unknown := unknown_variable(PREFIX, VARIABLES.values()):
+        raise UsageError(unknown)
     given = {field: os.environ[name] for field, name in VARIABLES.items() if os.environ.get(name)}
     if not given:
         return store

@@ -62,6 +62,11 @@ class _Root(BaseModel):
             bucket = urlsplit(root).netloc
             if not bucket or "@" in bucket:
                 raise ValueError("the root names no bucket: use s3://bucket/prefix, and give the keys in their fields")
+            if root != root.strip() or {"", ".", ".."} & set(root.removeprefix("s3://").rstrip("/").split("/")):
+                raise ValueError(
+                    "the root has blanks at its ends, `//`, `.` or `..`, and S3 takes them as part of a name: use "
+                    "s3://bucket/prefix without them. If a store has this root, move its objects to another prefix"
+                )
         elif "://" in root or _LIKE_AN_ADDRESS.match(root):
             raise ValueError("the root is neither a folder nor s3://bucket/prefix")
         elif not root:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -20,6 +22,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     InvalidRegionError,
     NoCredentialsError,
+    ProxyConnectionError,
     SSLError,
 )
 from botocore.parsers import ResponseParserError
@@ -36,6 +39,7 @@ from rasterembed.store.s3_errors import (
     refusal,
     status_of,
     why_no_certificates,
+    why_not_sent,
 )
 from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
 
@@ -51,6 +55,9 @@ condition for an upload in parts.
 
 _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, ConnectionResetError, TimeoutError)
 """Exceptions of botocore, aiohttp and sockets for a connection that fails, breaks, or gets no answer."""
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+"""Names of buckets that botocore accepts."""
 
 _T = TypeVar("_T")
 
@@ -94,7 +101,8 @@ class S3Storage:
     ) -> None:
         self._server = endpoint_url or "AWS"
         self._region = region
-        self.session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
+        with self._explaining("the settings of AWS"):
+            self.session = boto3.Session(access_key, secret_key, region_name=region)
         """The boto3 session. Rasterio reads GDAL's credentials from this session."""
         self._fs = _FileSystem(
             anon=unsigned,
@@ -131,12 +139,23 @@ class S3Storage:
         return self._once(path, request)
 
     def _once(self, path: str, request: Callable[[], _T]) -> _T:
-        """Send a request once. Turn any failure into a StoreError with a text of one line."""
+        """Send a request once."""
         where = f"s3://{path} on {self._server}"
         if "?versionId=" in path:  # s3fs would cut the key before this text, and read another object.
             raise StoreError(f"{where}: a key with ?versionId= cannot be read: copy the object to another key")
-        try:
+        if not _BUCKET.fullmatch(_split(path)[0]):
+            raise StoreError(
+                f"{where}: there can be no such bucket, because its name has other characters than letters, digits, "
+                "dots, hyphens and underscores: check its name"
+            )
+        with self._explaining(where):
             return request()
+
+    @contextmanager
+    def _explaining(self, where: str) -> Iterator[None]:
+        """Turn any failure into a StoreError that begins with `where`. Its text has one line."""
+        try:
+            yield
         except ClientError as error:
             raise refusal(where, self._region, error) from error
         except SSLError as error:
@@ -144,7 +163,14 @@ class S3Storage:
                 f"{where}: TLS failed: check the endpoint's https:// and the server's certificate. If your own "
                 "authority signed it, AWS_CA_BUNDLE must name the file with the authority's certificate"
             ) from error
+        except ProxyConnectionError as error:
+            raise StoreUnavailableError(
+                f"{where}: the proxy does not answer: check HTTPS_PROXY and HTTP_PROXY. NO_PROXY lists the hosts that "
+                "are reached without a proxy"
+            ) from error
         except _NO_ANSWER as error:
+            if isinstance(error, BotoCoreError) and (reason := why_not_sent(error)):
+                raise StoreError(f"{where}: {reason}") from error
             unusable = None if self._server.startswith("http:") else why_no_certificates()
             if unusable is not None:
                 raise StoreError(f"{where}: {unusable}: give the file of the authority's certificate") from error
@@ -163,12 +189,14 @@ class S3Storage:
                 "the block or of the source store"
             ) from error
         except BotoCoreError as error:
-            raise StoreError(f"{where}: {one_line(error)}") from error
+            raise StoreError(f"{where}: {why_not_sent(error) or one_line(error)}") from error
         except OSError as error:
             # s3fs turns some answers of the server into exceptions of Python, such as FileNotFoundError. The cause of
             # such an exception holds the answer.
             if isinstance(error.__cause__, ClientError):
                 raise refusal(where, self._region, error.__cause__) from error
+            if error.filename:  # A variable or a file of AWS names a file that credentials are read from.
+                raise StoreError(f"{where}: {error.filename}: {error.strerror}: correct the settings of AWS") from error
             raise
 
     def read(self, path: str, most: int | None = None) -> bytes | None:

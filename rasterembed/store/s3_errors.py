@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigParseError,
+    HTTPClientError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line
 
@@ -38,6 +45,15 @@ _WRONG_REGION = ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLo
 
 _WRONG_TIME = ("RequestTimeTooSkewed", "RequestExpired")
 """Codes of the answer to a request whose time differs too much from the server's."""
+
+_REMEDIES = {
+    "ExpiredToken": "the session token has expired: get new keys, and set AWS_SESSION_TOKEN to their token",
+    "InvalidToken": "the session token does not belong to the keys: correct AWS_SESSION_TOKEN, or unset it",
+    "InvalidObjectState": "the object is in an archive: restore it first",
+    "QuotaExceeded": "the quota of the bucket or of the user is used up: delete something, or raise the quota",
+    "XMinioStorageFull": "the server's disks are full: free some space",
+}
+"""What to do about an error, by the server's code for it."""
 
 _ALLOWED_SKEW_S = 15 * 60
 """Largest difference in seconds between the clocks of client and server that S3 accepts."""
@@ -73,6 +89,24 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def why_not_sent(error: BotoCoreError) -> str | None:
+    """Return why a request was never sent because of a setting of AWS, or None if there is another reason.
+
+    Args:
+        error: botocore's error.
+    """
+    if isinstance(error, ProfileNotFound):
+        return f"AWS_PROFILE: the files of AWS have no profile {str(error.kwargs['profile'])!r}"
+    if isinstance(error, ConfigParseError):
+        return f"{error.kwargs['path']}: this file of AWS cannot be read as an INI file: correct it"
+    if isinstance(error, PartialCredentialsError):
+        return "one of the two keys is missing: set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    # aiohttp refuses a header with a line break. Only the keys bring texts of a person into headers.
+    if isinstance(error, HTTPClientError) and type(error.kwargs.get("error")) is ValueError:
+        return "a key holds a line break or another control character: correct the access key and the session token"
+    return None
+
+
 def why_no_certificates() -> str | None:
     """Return why the file of certificates that AWS_CA_BUNDLE names cannot be used, or None if it can."""
     bundle = os.environ.get("AWS_CA_BUNDLE")
@@ -102,6 +136,8 @@ def refusal(where: str, region: str, error: ClientError) -> StoreError:
         return ObjectMissingError(f"{where}: there is no such {what}")
     if status == 416:  # Requested Range Not Satisfiable: the range begins behind the end of the object.
         return EmptyRangeError(f"{where}: the object ends before the bytes that were asked for")
+    if code in _REMEDIES:
+        return StoreError(f"{where}: {_REMEDIES[code]} ({code})")
     other = _other_region(region, error)
     if other is not None or code in _WRONG_REGION:
         found = "in another region" if other is None else f"in region {other}"

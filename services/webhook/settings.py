@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rasterembed.comma_list import split_commas
+from rasterembed.environment_variables import unknown_variable
 from rasterembed.errors import validation_reason
 from rasterembed.store.collection_rules import CollectionRule, read_rules
 from rasterembed.store.object_store import ObjectStore
@@ -15,6 +16,9 @@ from rasterembed.store.uploads import UploadRules
 
 _PREFIX = "UPLOAD_WEBHOOK_"
 _DEFAULTS = UploadRules()
+
+_OF_KUBERNETES = (f"{_PREFIX}PORT", f"{_PREFIX}SERVICE_")
+"""Beginnings of the variables that Kubernetes sets in each container if a service has the name `upload-webhook`."""
 
 
 def _split(value: object) -> object:
@@ -112,8 +116,11 @@ class Settings(BaseSettings):
         """Read the settings from the environment.
 
         Raises:
-            SettingsError: if a variable is missing or wrong.
+            SettingsError: if a variable is missing, wrong or unknown.
         """
+        known = [f"{_PREFIX}{name.upper()}" for name in cls.model_fields]
+        if unknown := unknown_variable(_PREFIX, known, _OF_KUBERNETES):
+            raise SettingsError(unknown)
         try:
             return cls()  # type: ignore[call-arg]  # pydantic takes the fields from the environment
         except ValidationError as error:

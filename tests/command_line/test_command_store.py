@@ -39,3 +39,11 @@ def test_a_wrong_variable_is_named_without_its_value(tmp_path: Path, monkeypatch
     monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", "*.example.org")
     with pytest.raises(UsageError, match=r"RASTEREMBED_SOURCE_HTTPS_HOSTS: .*is no host"):
         open_command_store(str(tmp_path))
+
+
+def test_a_misspelt_variable_is_refused_with_the_right_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RASTEREMBED_SOURCE_ANONYMUS", "YES")
+    with pytest.raises(
+        UsageError, match="RASTEREMBED_SOURCE_ANONYMUS: there is no such variable: use RASTEREMBED_SOURCE_ANONYMOUS, "
+    ):
+        open_command_store(str(tmp_path))

@@ -509,6 +509,10 @@ def test_a_body_of_unknown_length_is_not_read_to_its_end(shared: tuple[Webhook, 
         ),
         ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(), "UPLOAD_WEBHOOK_MODE": "event"}, "needs UPLOAD_WEBHOOK_MODE=run"),
         ({"UPLOAD_WEBHOOK_COLLECTION_SLOT_S": "0"}, "UPLOAD_WEBHOOK_COLLECTION_SLOT_S"),
+        (
+            {"UPLOAD_WEBHOOK_PREFIX": "incoming/"},
+            "UPLOAD_WEBHOOK_PREFIX: there is no such variable: use UPLOAD_WEBHOOK_PREFIXES, ..., or unset it",
+        ),
         ({"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "u:p"}, "both a key and an auth string"),
     ],
 )
@@ -520,6 +524,14 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, wrong: dict[s
         Settings.read()
     assert "hush" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = {"TOKEN": "hush", "ROOT": "/a/folder", "PREFECT_API_URL": "http://x/api"}
+    of_kubernetes = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8480", "PORT": "tcp://10.0.0.1:8480"}
+    for name, value in (right | of_kubernetes).items():
+        monkeypatch.setenv(f"UPLOAD_WEBHOOK_{name}", value)
+    assert Settings.read().root == "/a/folder"
 
 
 def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,6 +120,88 @@ def test_a_region_that_is_none_is_named() -> None:
         StoreError, match=r": the region 'EU North' cannot be used: correct AWS_REGION, or the region of the block"
     ):
         store_at("http://127.0.0.1:1", region="EU North").read("key")
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("ExpiredToken", "the session token has expired: get new keys, and set AWS_SESSION_TOKEN"),
+        ("InvalidToken", "correct AWS_SESSION_TOKEN, or unset it"),
+        ("InvalidObjectState", "the object is in an archive: restore it first"),
+        ("QuotaExceeded", "the quota of the bucket or of the user is used up"),
+        ("XMinioStorageFull", "the server's disks are full"),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403, 507])
+def test_an_answer_with_another_remedy_than_the_keys(status: int, code: str, remedy: str) -> None:
+    with answering(status, xml(code), {}) as url, pytest.raises(StoreError) as raised:
+        store_at(url).read("key")
+    assert remedy in str(raised.value) and str(raised.value).endswith(f"({code})")
+    assert "check the keys" not in str(raised.value)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment without settings of AWS, whose server does not exist."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    return monkeypatch
+
+
+def error_of_a_read() -> str:
+    with pytest.raises(StoreError) as raised:
+        ObjectStore(root="s3://bucket").read("key")
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def test_an_unknown_profile_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_PROFILE", "nosuch")
+    assert "AWS_PROFILE: the files of AWS have no profile 'nosuch'" in error_of_a_read()
+
+
+@pytest.mark.parametrize("name", ["config", "credentials"])
+def test_a_broken_file_of_aws_is_named(environment: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("no section\n")
+    assert f"{tmp_path / name}: this file of AWS cannot be read as an INI file: correct it" in error_of_a_read()
+
+
+def test_a_missing_file_with_a_token_is_named(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    text = error_of_a_read()
+    assert f"{tmp_path / 'token'}: No such file or directory: correct the settings of AWS" in text
+
+
+def test_half_of_a_pair_of_keys_is_told_which_half_is_missing(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ACCESS_KEY_ID", "who")
+    assert "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in error_of_a_read()
+
+
+def test_a_line_break_in_a_key_is_named(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ACCESS_KEY_ID", "who\n")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    text = error_of_a_read()
+    assert "a key holds a line break or another control character" in text and "hush" not in text
+
+
+def test_a_proxy_that_does_not_answer_is_not_called_the_endpoint(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ACCESS_KEY_ID", "who")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    environment.setenv("AWS_ENDPOINT_URL", "http://s3.example.invalid")
+    environment.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    text = error_of_a_read()
+    assert "the proxy does not answer: check HTTPS_PROXY and HTTP_PROXY" in text and "check the endpoint" not in text
+
+
+def test_a_name_that_no_bucket_can_have(environment: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="there can be no such bucket, because its name has other characters than"):
+        ObjectStore(root="embeddings").describe("s3://my bucket/scene.tif")
 
 
 def test_a_file_of_certificates_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

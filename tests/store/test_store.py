@@ -479,6 +479,10 @@ def test_fields_go_before_the_environment(server: S3Server, bucket: str, monkeyp
         ({"root": ""}, "the root is empty"),
         ({"root": "s3://"}, "names no bucket"),
         ({"root": "s3://key:hidden@bucket/prefix"}, "names no bucket"),
+        *(
+            ({"root": f"s3://bucket/{prefix}"}, r"the root has blanks at its ends, `//`, `\.` or `\.\.`, and S3 takes")
+            for prefix in ("v1 ", "v1/ ", "/v1", "a//v1", "a/../v1", "a/./v1")
+        ),
         ({"root": "gs://key:hidden@bucket"}, "is neither a folder nor s3://bucket/prefix"),
         ({"root": "s3:/bucket/prefix"}, "is neither a folder nor s3://bucket/prefix"),
         ({"root": "S3:bucket"}, "is neither a folder nor s3://bucket/prefix"),
