@@ -57,7 +57,7 @@ _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, 
 """Exceptions of botocore, aiohttp and sockets for a connection that fails, breaks, or gets no answer."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
-"""Names of buckets that botocore accepts."""
+"""Names of buckets, also of old ones. Addresses here cannot name an access point by its ARN, which has slashes."""
 
 _T = TypeVar("_T")
 
@@ -103,7 +103,7 @@ class S3Storage:
         self._region = region
         with self._explaining("the settings of AWS"):
             self.session = boto3.Session(access_key, secret_key, region_name=region)
-        """The boto3 session. Rasterio reads GDAL's credentials from this session."""
+            """The boto3 session. Rasterio reads GDAL's credentials from this session."""
         self._fs = _FileSystem(
             anon=unsigned,
             requester_pays=requester_pays,
@@ -195,8 +195,11 @@ class S3Storage:
             # such an exception holds the answer.
             if isinstance(error.__cause__, ClientError):
                 raise refusal(where, self._region, error.__cause__) from error
-            if error.filename:  # A variable or a file of AWS names a file that credentials are read from.
-                raise StoreError(f"{where}: {error.filename}: {error.strerror}: correct the settings of AWS") from error
+            if error.filename:  # Credentials are read from a file that a variable or another file of AWS names.
+                raise StoreError(
+                    f"{where}: {error.filename}: {error.strerror}: let this user read the file, or correct the "
+                    "settings of AWS that name it"
+                ) from error
             raise
 
     def read(self, path: str, most: int | None = None) -> bytes | None:
@@ -325,9 +328,19 @@ class S3Storage:
         """Send the request with this name in botocore, and return the answer."""
         return self._call(path, partial(cast(Callable[..., dict[str, Any]], self._fs.call_s3), name, **arguments))
 
+    def _head(self, path: str) -> dict[str, Any]:
+        try:
+            return self._request(path, "head_object", **_bucket_and_key(path))
+        except (ObjectMissingError, StoreUnavailableError):
+            raise
+        except StoreError:
+            # The answer to a refused HEAD has no body that says why. That of a GET has one.
+            self._call(path, lambda: self._fs.cat_file(path, start=0, end=1))
+            raise
+
     def version_id(self, path: str) -> str | None:
         """Return the version id of the object, or None if the bucket keeps no versions."""
-        version = self._request(path, "head_object", **_bucket_and_key(path)).get("VersionId")
+        version = self._head(path).get("VersionId")
         return None if version in (None, "", "null") else str(version)
 
     def delete(self, path: str) -> None:
@@ -336,7 +349,7 @@ class S3Storage:
 
     def describe(self, path: str) -> ObjectInfo:
         """Return size and ETag of the object, by one HEAD."""
-        info = self._request(path, "head_object", **_bucket_and_key(path))
+        info = self._head(path)
         return ObjectInfo(int(info["ContentLength"]), info["ETag"].strip('"'), info["LastModified"].timestamp())
 
     def scratch(self, folder: str) -> Path:

@@ -100,7 +100,8 @@ def why_not_sent(error: BotoCoreError) -> str | None:
     if isinstance(error, ConfigParseError):
         return f"{error.kwargs['path']}: this file of AWS cannot be read as an INI file: correct it"
     if isinstance(error, PartialCredentialsError):
-        return "one of the two keys is missing: set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        missing, place = error.kwargs["cred_var"], error.kwargs["provider"]
+        return f"one of the two keys is missing ({missing}, from {place}): give both"
     # aiohttp refuses a header with a line break. Only the keys bring texts of a person into headers.
     if isinstance(error, HTTPClientError) and type(error.kwargs.get("error")) is ValueError:
         return "a key holds a line break or another control character: correct the access key and the session token"

@@ -52,7 +52,7 @@ def notify(
             subscribe(_client("s3", config=_path_style()), bucket, "TopicConfigurations", topic_arn, prefix)
         else:
             _end("give either --arn, or --topic and --url", 2)
-    except (ClientError, BotoCoreError, ValueError) as error:
+    except (ClientError, BotoCoreError, OSError, ValueError) as error:
         _end(str(error), 1)
     print(f"{bucket}: s3:ObjectCreated:* under {prefix!r} goes to {arn or url}")
 
