@@ -108,7 +108,7 @@ def measure(
         rows: Numbers of vectors. A vector has 384 numbers.
         kinds: Kinds of vectors, `clustered` and `rasters`. See `benchmarks.vectors`.
         engines: Engines to measure.
-        vss_up_to: Largest number of rows for `vss`, whose build takes about 40 minutes for a million rows.
+        vss_up_to: Largest number of rows for `vss`, whose build takes 18 to 40 minutes for a million rows.
         others_up_to: Largest number of rows for `scan` and `flat`, and for other packages.
         int8_from: Smallest number of rows whose vectors are int8 at rest.
         peers: Other packages, keys of `benchmarks.search_peers.LABELS`.

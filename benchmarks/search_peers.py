@@ -76,7 +76,7 @@ def measure(
         rows: Numbers of vectors. A vector has 384 numbers.
         kinds: Kinds of vectors, `clustered` and `rasters`. See `benchmarks.vectors`.
         ways: Packages to compare, keys of `benchmarks.search_peers.LABELS`.
-        vss_up_to: Largest number of rows for `vss`, whose build takes about 40 minutes for a million rows.
+        vss_up_to: Largest number of rows for `vss`, whose build takes 18 to 40 minutes for a million rows.
         queries: Number of queries; half of them choose the search parameter.
         seconds: Seconds in which answers are counted, with one thread and with four threads.
         rasters: Folder of real rasters; by default the variable RASTERS or ../shared/data/rasters.
