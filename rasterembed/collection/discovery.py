@@ -24,7 +24,7 @@ from rasterembed.store.https_url import canonical_url, is_https, shown_url
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
-from rasterembed.store.uploads import is_output
+from rasterembed.store.uploads import RASTER_SUFFIXES, is_output
 
 _ENDINGS = "a list of scenes ends in .txt, and a STAC document in .json, .geojson or .parquet"
 """Advice for a file with another ending."""
@@ -73,7 +73,7 @@ def discover(
         return _searched(store, address, assets, search)
     uri = _located(address)
     lower = uri.lower()
-    if is_pattern(uri) and not is_https(uri) and not os.path.exists(uri):
+    if _is_pattern(uri):
         listing = listing_of(uri, _with_items(store, list(_matching(store, uri)), assets))
     elif lower.endswith(".txt"):
         listing = listing_of(uri, _with_items(store, _described(store, _listed(store, uri)), assets))
@@ -93,9 +93,29 @@ def discover(
     else:
         listing = listing_of(uri, list(_below(store, uri)))
     if not listing.scenes:
-        hint = f"; {_ENDINGS}" if os.path.splitext(uri)[1] and not os.path.isdir(uri) else ""
-        raise DataError(f"{uri}: no scene was found: check the address{hint}")
+        raise DataError(f"{uri}: no scene was found: {_why_none(uri)}")
     return listing
+
+
+def _is_pattern(uri: str) -> bool:
+    """Return whether an address is a pattern. The name of a file or folder can have the same characters."""
+    return is_pattern(uri) and not is_https(uri) and not os.path.exists(uri)
+
+
+def _why_none(uri: str) -> str:
+    """Return why an address has no scene, and what a person can do."""
+    lower = uri.lower()
+    if _is_pattern(uri):
+        return f"no file has such a path: check the pattern; {_ENDINGS}"
+    if lower.endswith(".txt"):
+        return "no line of the list has a path: write one path or s3:// address in each line"
+    if lower.endswith((".json", ".geojson", ".parquet")):
+        return "the document leads to no STAC Item: give one that does"
+    if os.path.splitext(uri)[1] and not os.path.isdir(uri):  # An object of S3 that is not there looks like a prefix.
+        return f"check the address; {_ENDINGS}"
+    endings = f"{', '.join(RASTER_SUFFIXES[:-1])} or {RASTER_SUFFIXES[-1]}"
+    other = f"give other scenes by a pattern, such as {uri.rstrip('/')}/*.json"
+    return f"check the address; the scenes of a folder end in {endings}: {other}"
 
 
 def _check_raster(store: ObjectStore, uri: str) -> None:

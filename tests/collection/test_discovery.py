@@ -307,10 +307,14 @@ def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) 
     (scenes / "deep.json").write_text('{"a":' * 100_000)
     (scenes / "other.json").write_text('{"type": "Topology"}')
     (scenes / "no.parquet").write_text("no")
+    (scenes / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    (scenes / "list.txt").write_text("# no scene\n\n")
     for name, kind, said in (
         ("none", UsageError, "there is no such file or folder"),
-        ("empty", DataError, "no scene was found"),
-        ("*.png", DataError, "no scene was found"),
+        ("empty", DataError, rf"end in \.tif, \.tiff or \.jp2: .* such as {scenes}/empty/\*\.json"),
+        ("*.png", DataError, "no file has such a path"),
+        ("items.json", DataError, "leads to no STAC Item"),
+        ("list.txt", DataError, "no line of the list has a path"),
         ("text.json", DataError, "it is no JSON: give"),
         ("deep.json", DataError, "it is no JSON: give"),
         ("list.json", DataError, "it is no JSON object"),
