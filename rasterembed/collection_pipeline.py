@@ -43,7 +43,7 @@ from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.number_text import agreeing, counted, number_text, part_of
+from rasterembed.number_text import counted, number_text, part_of
 from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionReport, warning_of_run
@@ -183,7 +183,7 @@ class _Work:
         failed = self.states[SceneState.FAILED]
         of_them = f", and {failed:,} of them failed" if failed else ""
         ended = self.states.total()
-        done = f"{ended:,} of {counted(self.scenes, 'scene')} of this run {agreeing(ended, 'is', 'are')} done"
+        done = f"{part_of(ended, self.scenes, 'scene', 'of this run is', 'of this run are')} done"
         return f"{self.layout.owner} is unfinished: {done}{of_them}"
 
 

@@ -87,20 +87,20 @@ def agreeing(count: int, one: str, many: str) -> str:
 
 
 def part_of(part: int, whole: int, noun: str, is_: str = "is", are: str = "are") -> str:
-    """Return a number of things, the number of all of them, and the verb that agrees with the first number.
+    """Return a number of things, the number of all of them, and the verb that agrees with the noun.
 
     Args:
         part: the number of things that do it.
         whole: the number of all things.
         noun: the noun for one thing.
-        is_: the verb for the number 1.
-        are: the verb for any other number.
+        is_: the verb if one of the two numbers is 1.
+        are: the verb for other numbers.
 
     Example:
         >>> part_of(1, 4, "shard") + " written", part_of(0, 1, "scene", "has", "have") + " no date"
-        ('1 of 4 shards is written', '0 of 1 scene have no date')
+        ('1 of 4 shards is written', '0 of 1 scene has no date')
     """
-    return f"{part:,} of {counted(whole, noun)} {agreeing(part, is_, are)}"
+    return f"{part:,} of {counted(whole, noun)} {is_ if 1 in (part, whole) else are}"
 
 
 def _exponent(value: float) -> int:

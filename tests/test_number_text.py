@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rasterembed.number_text import number_text, rounded_text, significant_text
+from rasterembed.number_text import number_text, part_of, rounded_text, significant_text
 
 
 def test_the_text_of_a_number_gives_the_same_number() -> None:
@@ -41,3 +41,14 @@ def test_numbers_of_one_table_have_one_notation() -> None:
         "0.00000045", "0.12", "1234", "-0.0001", "0", "inf",
     ]  # fmt: skip
     assert significant_text(1.25e300, 3) == "1.25e+300"  # Nobody counts 300 digits.
+
+
+def test_the_verb_after_a_part_agrees_with_the_noun() -> None:
+    texts = [part_of(part, whole, "shard", "has", "have") for part, whole in ((0, 1), (1, 1), (0, 2), (1, 2), (2, 2))]
+    assert texts == [
+        "0 of 1 shard has",
+        "1 of 1 shard has",
+        "0 of 2 shards have",
+        "1 of 2 shards has",
+        "2 of 2 shards have",
+    ]
