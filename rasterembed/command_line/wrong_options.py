@@ -104,11 +104,12 @@ def _validation_error(error: ValidationError, argument: Argument | None) -> str:
     if not option and argument is not None and not argument.children:  # It is not the check of a whole model.
         option = _typed_name(argument)
     reason, value = allowed_values(error), first["input"]
-    if isinstance(value, tuple) and len(value) == 1:
-        value = value[0]
     if not option:
         return reason
-    return f"{option}: {reason}" if shows_value(first) else f"{option}: {reason}, not {value!r}"
+    if shows_value(first):
+        return f"{option}: {reason}"
+    words = value if isinstance(value, tuple | list) else [value]
+    return f"{option}: {reason}, not {', '.join(map(repr, words))}"
 
 
 def _typed_name(argument: Argument) -> str:

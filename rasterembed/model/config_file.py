@@ -235,5 +235,5 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """Return a value from a file as text for an error."""
-    return cut(repr(value), _SHOWN)
+    """Return a value from a file as JSON, as the file has it, for an error."""
+    return cut(json.dumps(value), _SHOWN)

@@ -332,6 +332,11 @@ def test_qa_sets_the_state_by_its_verdict(
         (2, ["embed", "scene.tif", "--std", "-1,1,1"], "--std: give 0.000001 or more, not '-1'"),
         (2, ["embed", "scene.tif", "--mean", "-.5,1,1"], "--mean: give 0 or more, not '-.5'"),
         (2, ["search", "made", "--lonlat", "-24,60"], "--lonlat: give 2 values, not 1"),
+        (
+            2,
+            ["search", "made", "--tile", TILE, "--bbox", "-78", "25", "-77", "23"],
+            "--bbox: give west, south, east, north in degrees, south below north, not '-78', '25', '-77', '23'",
+        ),
         (1, ["embed", "placeless.tif"], "or allow footprints in pixels with --allow-no-crs"),
         (2, ["qa", "nowhere"], "there is no dataset 'nowhere'"),
         (2, ["nothing"], 'Unknown command "nothing"'),

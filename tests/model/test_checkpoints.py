@@ -331,8 +331,8 @@ def test_weights_in_several_files(tiny_vit: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"config.json": {"model_type": "dinov2"}}, "is of type 'dinov2': DINOv3 ViT and ConvNeXt checkpoints are"),
-        ({"config.json": {"model_type": None}}, "is of type None"),
+        ({"config.json": {"model_type": "dinov2"}}, 'is of type "dinov2": DINOv3 ViT and ConvNeXt checkpoints are'),
+        ({"config.json": {"model_type": None}}, "is of type null"),
         ({"config.json": {"hidden_size": None}}, "config.json: hidden_size is missing"),
         (
             {"config.json": {"patch_size": [16, 16]}},

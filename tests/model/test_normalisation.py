@@ -163,11 +163,11 @@ def test_the_processors_other_fields_are_obeyed(fields: dict[str, Any], tiny_vit
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"do_normalize": "no"}, r"do_normalize is 'no': it must be true or false$"),
-        ({"do_rescale": None}, r"do_rescale is None: it must be true or false$"),
+        ({"do_normalize": "no"}, r'do_normalize is "no": it must be true or false$'),
+        ({"do_rescale": None}, r"do_rescale is null: it must be true or false$"),
         ({"rescale_factor": 0}, r"rescale_factor is 0: it must be a number above 0$"),
-        ({"rescale_factor": float("inf")}, r"rescale_factor is inf: it must be a number above 0$"),
-        ({"rescale_factor": True}, r"rescale_factor is True: it must be a number above 0$"),
+        ({"rescale_factor": float("inf")}, r"rescale_factor is Infinity: it must be a number above 0$"),
+        ({"rescale_factor": True}, r"rescale_factor is true: it must be a number above 0$"),
         (
             {"rescale_factor": 1e-300},
             r"needs image_mean and image_std, .* from 0 to 1, after the division by 2\.55e-298",
