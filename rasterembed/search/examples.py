@@ -126,9 +126,10 @@ class DatasetTiles:
         reference = TileRef.parse(text)
         if reference.dataset_id is None:
             if len(self._datasets) > 1:
+                ids = [dataset.id for dataset in self._datasets]
                 raise UsageError(
-                    f"tile {text} may belong to any of {len(self._datasets)} datasets: write "
-                    f"{self._datasets[0].id}/{text}"
+                    f"tile {text} may belong to any of the {len(ids)} searched datasets ({known_names(text, ids)}): "
+                    f"write the dataset before the tile, such as {ids[0]}/{text}"
                 )
             return self._datasets[0], reference.tile_id
         for dataset in self._datasets:

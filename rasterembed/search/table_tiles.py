@@ -83,10 +83,12 @@ class TableTiles:
                 f"no scene of {self._files.name} has an embedded tile {text}: give another tile, or a place"
             )
         if len(rows) > 1:
-            advice = f"write {rows[0]['dataset_id']}/{text}"
+            ids = [row["dataset_id"] for row in rows]
+            advice = f"write the scene before the tile, such as {ids[0]}/{text}"
             if self._collection.configuration.grid.anchor == "crs":
                 advice += ", or choose the scene with `pick=latest` or `pick=clearest`"
-            raise UsageError(f"tile {text} is in {len(rows)} scenes of {self._files.name}: {advice}")
+            scenes = f"{len(ids)} scenes of {self._files.name} ({known_names(text, ids)})"
+            raise UsageError(f"tile {text} is in {scenes}: {advice}")
         return self._tile(rows[0])
 
     def _of_scene(self, text: str, dataset_id: str, tile_id: str) -> Tile:

@@ -275,7 +275,8 @@ def test_a_tile_in_several_scenes_is_told_without_a_choice_that_the_view_does_no
     body = {"query": {"tile": "r000000_c000000"}}
     problem = world.service.post("/api/collections/survey/search", json=body).json()
     assert problem["detail"] == (
-        "tile r000000_c000000 is in 2 scenes of collection 'survey': write first/r000000_c000000"
+        "tile r000000_c000000 is in 2 scenes of collection 'survey' (first, second): write the scene before the "
+        "tile, such as first/r000000_c000000"
     )
 
 

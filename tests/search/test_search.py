@@ -482,7 +482,7 @@ def test_only_the_query_s_own_tile_is_left_out(two: tuple[ObjectStore, NDArray[n
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (Query(tile="r000001_c000001"), "may belong to any of 2 datasets: write east/r000001_c000001"),
+        (Query(tile="r000001_c000001"), r"2 searched datasets \(east, west\): .*, such as east/r000001_c000001"),
         (Query(tile="north/r000001_c000001"), "dataset 'north' is not searched"),
     ],
 )
