@@ -287,7 +287,7 @@ def test_a_tile_without_its_scene_is_taken_if_it_is_clear_which(
     assert example.tile is not None
     assert example.tile.dataset_id == embedded.id("far")
     near = searcher.ask(Query(lonlat=(27.01, 60.433))).examples[0].label
-    said = r"tile x.* is in 4 scenes of collection 'survey' \(survey--.*\): .* such as survey--.*/x.*, or .* `pick=latest`"
+    said = r"tile x.* is in 4 scenes of collection 'survey' \(survey--.*\): .* such as survey--.*, or .* `pick=latest`"
     with pytest.raises(UsageError, match=said):
         searcher.ask(Query(tile=near))
     assert len(searcher.ask(Query(tile=near), Where(pick="clearest")).examples) == 1
