@@ -115,8 +115,8 @@ def parse_item(uri: str, item: object) -> ItemFile:
         kind = item.get("type") if isinstance(item, dict) else None
         if kind in ("FeatureCollection", "Catalog", "Collection"):
             raise DataError(
-                f"{uri}: its type is {kind!r}, which can have several scenes: embed them as a collection "
-                "(`rasterembed collection embed SCENES --collection NAME`), or give one Item of it"
+                f"{uri}: its type is {kind!r}, which can have several scenes: embed this file by itself "
+                "(`rasterembed collection embed FILE --collection NAME`), or give one Item of it"
             )
         what = f" (its type is {str(kind)[:40]!r})" if kind is not None else ""
         raise DataError(

@@ -332,6 +332,12 @@ def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) 
             discover(store, address)
 
 
+def test_an_item_collection_that_a_pattern_finds_is_to_be_embedded_by_itself(store: ObjectStore, scenes: Path) -> None:
+    (scenes / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": []}))
+    (scene,) = discover(store, str(scenes / "*.json")).scenes
+    assert "embed this file by itself (`rasterembed collection embed FILE --collection NAME`)" in (scene.problem or "")
+
+
 def test_items_are_taken_as_the_results_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threaded, "_WINDOW", 10)
     taken: list[int] = []
