@@ -100,8 +100,11 @@ def test_a_source_store_with_hosts_is_saved_and_loaded(prefect_api: PrefectServe
 
 
 def test_a_block_that_does_not_exist_and_a_wrong_root_are_usage_errors(prefect_api: PrefectServer) -> None:
-    with pytest.raises(UsageError, match="object store 'nowhere'"):
+    remedy = "the Prefect server has no block of this name: list its blocks with `python -m prefect block ls`"
+    with pytest.raises(UsageError, match=f"object store 'nowhere': {remedy}"):
         open_store(None, "nowhere")
+    with pytest.raises(UsageError, match=f"source_store 'nowhere': {remedy}"):
+        open_store(None, None, "nowhere")
     with pytest.raises(UsageError, match="neither a folder nor s3"):
         open_store("ftp://there", None)
 
