@@ -54,6 +54,8 @@ class CollectionSummary(BaseModel):
     """Number of scenes in the collection."""
     ready: int
     """Scenes that passed their quality checks."""
+    failed_qa: int
+    """Scenes that did not pass them."""
     failed: int
     """Scenes of the listing that could not be embedded."""
     embedded: int
@@ -150,12 +152,14 @@ def embed_collection_flow(
             target, collection, scenes, options, steps=steps, hub_token=hub_token, run_id=str(flow_run.id)
         )
     catalogue = result.collection.catalogue
+    states = catalogue.counts()
     return CollectionSummary(
         collection=collection,
         state=result.collection.state.value,
         catalogue=target.uri(result.collection.layout.catalogue),
         scenes=catalogue.count,
-        ready=catalogue.counts().get(SceneState.READY, 0),
+        ready=states.get(SceneState.READY, 0),
+        failed_qa=states.get(SceneState.FAILED_QA, 0),
         failed=len(result.failed),
         embedded=steps.embedded,
         rows=catalogue.vectors,

@@ -137,6 +137,14 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     ]
 
 
+def test_every_scene_of_the_collection_is_in_one_number_of_the_summary(
+    scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer
+) -> None:
+    strict = QaThresholds(min_rows=2, max_norm_ratio=1.0)
+    result = _run(tmp_path / "store", scenes, tiny_vit, "strict", qa=strict).result()
+    assert (result.scenes, result.ready, result.failed_qa, result.failed) == (3, 0, 2, 1)
+
+
 def test_events_and_assets_tell_what_was_committed(
     scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer
 ) -> None:
