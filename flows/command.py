@@ -24,6 +24,7 @@ from flows.early_checks import check_early
 from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.outputs import print_result
 from rasterembed.command_line.run import run as run_command
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.escape import escape_lines
 
 _Parameters = ParamSpec("_Parameters")
@@ -38,8 +39,13 @@ _SETTINGS: dict[Any, Any] = {
 
 
 def command(flow: Flow[_Parameters, _Result]) -> NoReturn:
-    """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`."""
+    """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`.
+
+    The result has a search command for readers on any machine. It is printed as a shell here starts it.
+    """
     result = run(flow, sys.argv[1:]).model_dump(mode="json")
+    if result.get("search"):
+        result["search"] = as_typed(result["search"])
     lines = (f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if value is not None)
     print_result(escape_lines("\n".join(lines)))
 

@@ -13,7 +13,7 @@ from rasterembed.command_line.command_app import keeps_work
 from rasterembed.command_line.outputs import CLOSED_PIPE, flush_outputs, print_message
 from rasterembed.command_line.quick_stop import INTERRUPTED, note_interruption
 from rasterembed.command_line.stopping import STAYS, stoppable
-from rasterembed.command_line.this_program import PROGRAM, this_program
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import (
     join_negative_lists,
     name_options,
@@ -97,6 +97,5 @@ def _interrupted(error: BaseException, app: App, arguments: Sequence[str], *, ke
     stands = getattr(error, "__notes__", [])[:1] or ([STAYS] if keeps else [])
     if not keeps:
         return ": ".join(["interrupted", *stands])
-    name = app.name[0]
-    typed = f"{this_program() if name == PROGRAM else name} {shlex.join(arguments)}"
+    typed = as_typed(f"{app.name[0]} {shlex.join(arguments)}")
     return f"interrupted: {stands[0]}; to continue, run the same command again: `{typed}`"

@@ -11,6 +11,9 @@ from shlex import quote
 PROGRAM = "rasterembed"
 """Name of the console command."""
 
+_PYTHON = "python"
+"""Name with which the library writes the Python interpreter in a command."""
+
 
 def this_program() -> str:
     """Return how a shell in the current folder starts the `rasterembed` of this Python environment.
@@ -24,9 +27,27 @@ def this_program() -> str:
     found = shutil.which(PROGRAM)
     if found and os.path.samefile(found, path):
         return PROGRAM
-    return quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    return _from_here(path)
 
 
 def as_typed(command: str) -> str:
-    """Return a command of the library, such as `rasterembed qa scene`, as a shell in the current folder starts it."""
-    return f"{this_program()}{command.removeprefix(PROGRAM)}"
+    """Return a command of the library as a shell in the current folder starts it.
+
+    Args:
+        command: a command such as `rasterembed qa scene` or `python -m flows.qa_report scene`.
+    """
+    program, space, words = command.partition(" ")
+    here = {PROGRAM: this_program, _PYTHON: _this_python}.get(program)
+    return f"{here()}{space}{words}" if here else command
+
+
+def _this_python() -> str:
+    """Return how a shell in the current folder starts the Python of this environment."""
+    path, found = Path(sys.executable), shutil.which(_PYTHON)
+    # The Python of an environment may be a link to that of the system, so the folders are compared.
+    return _PYTHON if found and Path(found).parent == path.parent else _from_here(path)
+
+
+def _from_here(path: Path) -> str:
+    """Return a path for a shell, relative to the current folder if it is inside this folder."""
+    return quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))

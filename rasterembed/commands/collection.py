@@ -183,7 +183,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
         check_known_collection(store, collection)
     from rasterembed.collection.shared_texts import counts_text
     from rasterembed.collection_upkeep import rebuild_collection
-    from rasterembed.command_line.this_program import this_program
+    from rasterembed.command_line.this_program import as_typed
     from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.search.next_search import collection_search_command
 
@@ -191,8 +191,8 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
     catalogue = rebuilt.catalogue
     counts = counts_text(catalogue.count, catalogue.counts())
     lines = [f"collection {collection!r} was rebuilt: scenes {counts}; {counted(catalogue.vectors, 'row')}"]
-    search = collection_search_command(rebuilt, program=this_program())
-    return "\n".join([*lines, *([f"search: {search}"] if search else [])])
+    search = collection_search_command(rebuilt)
+    return "\n".join([*lines, *([f"search: {as_typed(search)}"] if search else [])])
 
 
 app = OptionsApp(

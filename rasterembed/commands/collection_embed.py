@@ -12,7 +12,6 @@ from rasterembed.collection.stac_search import parse_search
 from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, TooManyFailedError, embed_collection
 from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.command_store import open_command_store
-from rasterembed.command_line.this_program import this_program
 from rasterembed.commands.collection_embed_summary import summary
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.dataset.embedding import Execution
@@ -112,7 +111,7 @@ def _has_typed(settings: PlanSettings) -> bool:
 
 
 def _told(result: CollectionResult) -> str:
-    return summary(result, collection_search_command(result.collection, program=this_program()))
+    return summary(result, collection_search_command(result.collection))
 
 
 app = command_app("embed", embed)

@@ -11,6 +11,7 @@ from rasterembed.collection.shared_texts import (
     work_text,
 )
 from rasterembed.collection_pipeline import CollectionResult
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.number_text import agreeing, counted
 
@@ -53,5 +54,5 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if catalogue.undated:
         lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:
-        lines.append(f"search: {search}")
+        lines.append(f"search: {as_typed(search)}")
     return "\n".join(lines)

@@ -78,7 +78,7 @@ def embed(
 
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
     """Return the result as text for people, with a command that searches the new dataset."""
-    from rasterembed.command_line.this_program import this_program
+    from rasterembed.command_line.this_program import as_typed
     from rasterembed.command_line.wrong_options import in_command_words
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.search.next_search import search_command
@@ -96,11 +96,11 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
     ]
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
-    command = search_command(store, manifest, program=this_program())
+    command = search_command(store, manifest)
     if command is None:
         lines.append("note: every tile was skipped, so there is nothing to search")
     else:
-        lines.append(f"search: {command}")
+        lines.append(f"search: {as_typed(command)}")
     return "\n".join(lines)
 
 

@@ -46,7 +46,7 @@ def qa(
 
 def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, dry_run: bool) -> str:
     # These imports take too long for a command that only prints its help.
-    from rasterembed.command_line.this_program import this_program
+    from rasterembed.command_line.this_program import as_typed
     from rasterembed.commands.embed_steps import TerminalSteps
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
@@ -65,8 +65,8 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
     report.check()
     report_uri = store.uri(DatasetLayout(dataset).qa_report_markdown)
     lines = [f"dataset id: {dataset}", f"state: {manifest.state}", f"report: {report_uri}"]
-    command = search_command(store, manifest, program=this_program())
-    lines += [f"search: {command}"] if command else []
+    command = search_command(store, manifest)
+    lines += [f"search: {as_typed(command)}"] if command else []
     return "\n".join(lines)
 
 
@@ -75,7 +75,7 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     # These imports take too long for a command that only prints its help.
     from rasterembed.collection.collection import Collection
     from rasterembed.collection_upkeep import check_collection
-    from rasterembed.command_line.this_program import this_program
+    from rasterembed.command_line.this_program import as_typed
     from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.qa.metric_report import dry_run_text
     from rasterembed.search.next_search import collection_search_command
@@ -89,8 +89,8 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     lines = [f"collection id: {collection}"]
     if not dry_run:
         lines.append(f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}")
-        command = collection_search_command(Collection.open(store, collection), program=this_program())
-        lines += [f"search: {command}"] if command else []
+        command = collection_search_command(Collection.open(store, collection))
+        lines += [f"search: {as_typed(command)}"] if command else []
     return "\n".join(lines)
 
 

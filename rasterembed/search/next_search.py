@@ -11,18 +11,16 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.store.object_store import ObjectStore
 
 
-def search_command(
-    store: ObjectStore, manifest: Manifest, block: str | None = None, *, program: str = "rasterembed"
-) -> str | None:
+def search_command(store: ObjectStore, manifest: Manifest, block: str | None = None) -> str | None:
     """Return a command that searches a dataset for the tiles most similar to its first tile.
+
+    Readers on any machine see it. For a person at the terminal of this process, `as_typed` names the program here.
 
     Args:
         store: store of the dataset.
         manifest: the dataset's manifest.
         block: name of the Prefect block with the credentials of the store. The command then starts the search flow,
             because `rasterembed search` cannot read blocks.
-        program: how a shell starts `rasterembed`. The default suits readers on any machine. For a reader at the
-            terminal of this process, give `this_program()`.
 
     Returns:
         The command, or None if the dataset has no embedded tile.
@@ -33,18 +31,15 @@ def search_command(
     tile = _first_tile(Dataset(store, manifest))
     if tile is None:
         return None
-    return f"{_search(block, program)} {manifest.dataset_id} --root {quote(store.root)} --tile {tile}"
+    return f"{_search(block)} {manifest.dataset_id} --root {quote(store.root)} --tile {tile}"
 
 
-def collection_search_command(
-    collection: Collection, block: str | None = None, *, program: str = "rasterembed"
-) -> str | None:
+def collection_search_command(collection: Collection, block: str | None = None) -> str | None:
     """Return a command that searches a collection for the tiles most similar to the first tile of a ready scene.
 
     Args:
         collection: the collection.
         block: name of the Prefect block with the credentials of the store. See `search_command`.
-        program: how a shell starts `rasterembed`. See `search_command`.
 
     Returns:
         The command, or None if no scene is ready, or no tile was embedded.
@@ -59,12 +54,12 @@ def collection_search_command(
     tile = _first_tile(Dataset.open(collection.store, dataset_id))
     # Without a table, the datasets are searched one by one.
     wanted = f"--collection {collection.id}" if collection.table else quote(f"{collection.layout.member_prefix}*")
-    return f"{_search(block, program)} {wanted} --root {quote(collection.store.root)} --tile {dataset_id}/{tile}"
+    return f"{_search(block)} {wanted} --root {quote(collection.store.root)} --tile {dataset_id}/{tile}"
 
 
-def _search(block: str | None, program: str) -> str:
+def _search(block: str | None) -> str:
     """Return the beginning of a command that searches a store."""
-    return f"{program} search" if block is None else f"python -m flows.search_embeddings --store {quote(block)}"
+    return "rasterembed search" if block is None else f"python -m flows.search_embeddings --store {quote(block)}"
 
 
 def _first_tile(dataset: Dataset) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rasterembed.command_line.this_program import this_program
+from rasterembed.command_line.this_program import as_typed, this_program
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_an_environment_that_is_not_active_is_named_by_its_path(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert this_program() == "venv/bin/rasterembed"
+    assert as_typed("python -m flows.qa_report a") == "venv/bin/python -m flows.qa_report a"
     assert _runs(this_program())
     monkeypatch.chdir(tmp_path.parent)
     assert _runs(this_program())
@@ -41,6 +42,8 @@ def test_an_environment_that_is_not_active_is_named_by_its_path(
 def test_in_an_active_environment_the_name_is_enough(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{environment}:/usr/bin:/bin")
     assert this_program() == "rasterembed"
+    (environment / "python").symlink_to(environment / "rasterembed")
+    assert as_typed("python -m flows.qa_report a") == "python -m flows.qa_report a"
 
 
 def test_another_rasterembed_of_the_shell_is_not_taken(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +129,8 @@ def test_a_run_prints_where_the_dataset_is(scene: Path, tmp_path: Path, prefect:
     assert "rows: 25" in output
     assert "skipped: 0" in output
     assert "tiles per second: " in output
+    program = shlex.split(output.partition("search: ")[2])[0]
+    assert (PROJECT / program).is_file() or shutil.which(program)  # A shell in the folder of the command starts it.
 
 
 @pytest.mark.slow
