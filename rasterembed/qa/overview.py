@@ -16,7 +16,7 @@ from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport, read_report
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.output_place import check_not_of_dataset
+from rasterembed.store.output_place import check_local_file, check_not_of_dataset
 from rasterembed.store.uploads import dataset_dates
 
 _THREADS = 8
@@ -96,11 +96,13 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
         Path or URI of the page, and the datasets on it.
 
     Raises:
-        UsageError: if the store is a folder that does not exist, or if `out` is in a folder of the datasets.
+        UsageError: if the store is a folder that does not exist, if `out` is in a folder of the datasets, or if the
+            folder of `out` does not exist.
         StoreError: if the store refuses or does not answer, or if the file cannot be written.
     """
     store.check_folder()
     if out is not None:
+        check_local_file(out)
         # The page is written into the file that a symbolic link points to, so the link is resolved here.
         check_not_of_dataset(store, os.path.realpath(out))
     datasets = read_all(store)

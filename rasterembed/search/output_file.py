@@ -12,7 +12,7 @@ from rasterembed.errors import Access, RasterEmbedError, UsageError, os_errors, 
 from rasterembed.store.layout import OUTPUT_FOLDERS
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.output_place import check_not_of_dataset, key_of_file
+from rasterembed.store.output_place import check_local_file, check_not_of_dataset, key_of_file
 from rasterembed.store.write_aside import new_file
 
 ANSWER_ENDINGS = (".geojson", ".parquet", ".csv")
@@ -120,13 +120,7 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
             f"{name}: this run is in a container, and its local files are lost with it: write into the store, for "
             f"example to {STORE_PREFIX}searches/{PurePosixPath(name).name}"
         )
-    if "\0" in name:
-        raise UsageError(f"{name!r}: a file name cannot have a zero character")
-    folder = Path(name).absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"{name}: there is no folder {folder}")
-    if os.path.isdir(name) and not os.path.islink(name):
-        raise UsageError(f"{name}: it is a folder: give the name of a file")
+    check_local_file(name)
     if store is not None:
         check_not_of_dataset(store, name)
     return OutputFile(name)

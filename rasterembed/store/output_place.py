@@ -25,6 +25,25 @@ def key_of_file(store: ObjectStore, path: str | Path) -> str | None:
     return None if store.is_s3 or not file.is_relative_to(root) else file.relative_to(root).as_posix()
 
 
+def check_local_file(path: str | Path) -> None:
+    """Check that a person can mean this path as a file for a result. The file may exist.
+
+    Args:
+        path: absolute or relative path.
+
+    Raises:
+        UsageError: if the folder of the file does not exist, if the path is that of a folder, or if it has a zero
+            character.
+    """
+    if "\0" in str(path):
+        raise UsageError(f"{str(path)!r}: a file name cannot have a zero character")
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{path}: there is no folder {folder}")
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise UsageError(f"{path}: it is a folder: give the name of a file")
+
+
 def check_not_of_dataset(store: ObjectStore, path: str | Path) -> None:
     """Check that a local file is in no folder that holds files of datasets.
 

@@ -144,6 +144,13 @@ def test_a_page_never_replaces_a_file_of_a_dataset(root: Path, tmp_path: Path, m
     assert qa_overview("store", Path("store/page.html")).endswith("page: store/page.html")
 
 
+def test_a_file_in_a_folder_that_does_not_exist_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nodir/x\.html: there is no folder .*/nodir"):
+        qa_overview(str(root), tmp_path / "nodir/x.html")
+    with pytest.raises(UsageError, match="it is a folder: give the name of a file"):
+        qa_overview(str(root), tmp_path)
+
+
 def test_a_root_that_does_not_exist_is_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere: check the root"):
         qa_overview(str(tmp_path / "nowhere"))
