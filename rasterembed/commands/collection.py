@@ -16,7 +16,8 @@ from rasterembed.command_line.command_app import OptionsApp, command_app
 from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
-from rasterembed.errors import DataError
+from rasterembed.commands.words_of_embed import in_words_of_embed
+from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.escape import escape_terminal
 from rasterembed.number_text import counted
 from rasterembed.store.known_collections import check_known_collection
@@ -94,7 +95,7 @@ def verify(collection: str, root: str | None = None) -> str:
             if result is not None:
                 damages.append(result)
     for damage in damages:
-        print(escape_terminal(in_command_words(damage.sentence(store))))
+        print(escape_terminal(in_command_words(in_words_of_embed(damage.sentence(store)))))
     if damages:
         raise DataError(f"collection {collection!r}: {len(damages):,} of {counted(count, 'check')} failed")
     failed = opened.catalogue.counts().get(SceneState.FAILED, 0)
@@ -187,7 +188,11 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
     from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.search.next_search import collection_search_command
 
-    rebuilt = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps())
+    try:
+        rebuilt = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps())
+    except ConfigurationChangedError as error:
+        error.args = (in_words_of_embed(error.args[0]), *error.args[1:])
+        raise
     catalogue = rebuilt.catalogue
     counts = counts_text(catalogue.count, catalogue.counts())
     lines = [f"collection {collection!r} was rebuilt: scenes {counts}; {counted(catalogue.vectors, 'row')}"]

@@ -13,8 +13,9 @@ from rasterembed.collection.shared_texts import counts_text, scenes_are_gone, st
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import CollectionSummary
 from rasterembed.command_line.this_program import as_typed
-from rasterembed.command_line.wrong_options import in_command_words, name_options
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.texts import pairs, text_table
+from rasterembed.commands.words_of_embed import in_words_of_embed
 from rasterembed.dataset.continuing import run_text
 from rasterembed.escape import escape_terminal
 from rasterembed.number_text import counted
@@ -156,17 +157,10 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else in_command_words(f" (report: `rasterembed qa {row.id}`)")
         text = in_a_new_collection(failure_text(row), fixed=fixed)
-        yield row.state.value, f"{_in_words_of_embed(text)}{more}"
+        yield row.state.value, f"{in_command_words(in_words_of_embed(text))}{more}"
     if len(failures) > SHOWN_FAILURES:
         yield "more failed scenes", f"{len(failures) - SHOWN_FAILURES} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint
-
-
-def _in_words_of_embed(reason: str) -> str:
-    """Return the reason of a failed scene with the options of `collection embed`, which a person gives to mend it."""
-    from rasterembed.commands.collection_embed import app  # A list of collections does not need its slow imports.
-
-    return name_options(reason, app, [])
 
 
 def _failures(collection: Collection) -> list[SceneRow]:

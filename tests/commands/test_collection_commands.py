@@ -493,6 +493,14 @@ def test_a_catalogue_that_is_missing_is_told_with_the_command_that_makes_it_agai
     command("rebuild", "survey", "--root", root)
     assert facts(command("show", "survey", "--root", root))["state"] == "ready"
 
+    # The command has no option --size. The settings of the collection come from `collection embed`.
+    large = (word if word != "32" else "64" for word in config)
+    run(app, ["embed", str(scenes / "b.tif"), "--dataset-id", "large", *large])
+    capsys.readouterr()
+    status, line = refused(capsys, "rebuild", "survey", "--root", root, "--datasets", "large")
+    assert status == 1
+    assert "(--size: 32 in collection 'survey', 64 here)" in line
+
 
 def test_a_collection_is_deleted_with_its_datasets_after_a_question(
     scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
