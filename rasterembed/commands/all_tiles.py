@@ -13,22 +13,22 @@ from rasterembed.store.known_datasets import check_known
 if TYPE_CHECKING:
     from rasterembed.collection.collection import Collection
     from rasterembed.dataset.dataset import Dataset
-    from rasterembed.search.batch.result_file import BatchResult
 
 
 def ask(
     dataset: str | None,
     collection: str | None,
     root: str | None,
-    question: Callable[[Dataset | Collection], BatchResult],
+    question: Callable[[Dataset | Collection], object],
 ) -> str:
-    """Ask a question about all tiles of the dataset or the collection that a person named, and return its result.
+    """Ask a question about all tiles of the dataset or the collection that a person named, and return the answer.
 
     Args:
         dataset: see `_open_owner`.
         collection: see `_open_owner`.
         root: see `_open_owner`.
-        question: function that asks the dataset or the collection, and writes the files.
+        question: function that asks the dataset or the collection, writes the files, and returns what `str` makes a
+            text for people.
     """
     with told_when_interrupted(lambda: "no file was written"):
         return str(question(_open_owner(dataset, collection, root)))

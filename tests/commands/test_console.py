@@ -206,7 +206,9 @@ def test_an_answer_is_printed_even_if_its_sheet_cannot_be_drawn(
     assert "scene.tif" in printed.err
 
 
-def test_questions_about_all_tiles_are_commands(folder: Path, tmp_path: Path) -> None:
+def test_questions_about_all_tiles_are_commands(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("neighbours", "deduplicate", "cluster")}
     files["diversify"] = str(tmp_path / "chosen.csv")
     options = {"neighbours": "-k 1", "deduplicate": "--threshold 0.05", "cluster": "--classes 3", "diversify": "-n 5"}
@@ -227,6 +229,10 @@ for arguments in {commands!r}:
     )
     assert done.returncode == 0, done.stderr
     assert [file for file in files.values() if f"written: {file}" not in done.stdout.splitlines()] == []
+    (search,) = (line for line in done.stdout.splitlines() if line.startswith("search: "))
+    found = _here(folder, monkeypatch, *shlex.split(search)[2:])
+    assert f"--class-file {files['cluster']} --classes 0" in search
+    assert found.splitlines()[3].split()[0] == "1"
 
     shards = pq.read_table(folder / DEFAULT_ROOT / "embeddings/made", columns=["tile_id", "embedding"])
     ids = shards["tile_id"].to_pylist()
