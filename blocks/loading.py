@@ -31,8 +31,8 @@ def load_block(kind: type[AnyBlock], name: str, what: str) -> AnyBlock:
     except ValueError as error:
         if isinstance(error.__cause__, ObjectNotFound):
             raise UsageError(
-                f"{what} {name!r}: the Prefect server has no block of this name: list its blocks with `python -m prefect "
-                "block ls`, or save one, as docs/stores.md shows"
+                f"{what} {name!r}: the Prefect server has no block of this name: list its blocks with "
+                "`python -m prefect block ls`, or save one, as docs/stores.md shows"
             ) from error
         raise UsageError(f"{what} {name!r}: {one_line(error)}") from error
     assert isinstance(block, kind)  # Inside an event loop, `load` would return a coroutine.
