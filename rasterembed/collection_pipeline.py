@@ -55,6 +55,7 @@ from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptio
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
@@ -523,6 +524,6 @@ def _check_failed(result: CollectionResult) -> None:
             f"{collection.layout.owner}: {failed:,} of {counted(listed, 'scene')} failed{others}, more than "
             f"`max_failed_fraction` {number_text(result.most_failed)} allows: the reasons say what to change, "
             f"in the files or in the options; then run again, which tries only these scenes again; "
-            f"`rasterembed collection show {collection.id}` lists them",
+            f"{store_command(collection.store, f'collection show {collection.id}')} lists them",
             result.failures(),
         )

@@ -61,6 +61,7 @@ from rasterembed.store.dataset_owner import collection_of, collection_of_member
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
@@ -316,7 +317,8 @@ def _check_no_member(store: ObjectStore, dataset_id: str, source: Source) -> Non
     if layout is not None or _is_member_of(collection_id, dataset_id, source):
         raise UsageError(
             f"dataset id {dataset_id!r} belongs to collection {collection_id!r}: embed the scene with the collection "
-            f"(`rasterembed collection embed SCENES --collection {collection_id}`), or choose another dataset id"
+            f"({store_command(store, f'collection embed SCENES --collection {collection_id}')}), "
+            "or choose another dataset id"
         )
 
 

@@ -36,6 +36,7 @@ from rasterembed.store.layout import MAX_SHARD_NUMBER, CollectionLayout, Dataset
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
+from rasterembed.store.store_command import store_command
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -355,7 +356,8 @@ def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | 
         DataError: if the file is not a catalogue of this version.
     """
     key = layout.catalogue
-    remedy = f"run `rasterembed collection rebuild {layout.collection_id}`, which makes the catalogue again"
+    rebuild = store_command(store, f"collection rebuild {layout.collection_id}")
+    remedy = f"run {rebuild}, which makes the catalogue again"
     try:
         with store.open(key) as file:
             return read_rows_of_catalogue(file, store.uri(key), remedy)

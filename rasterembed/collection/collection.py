@@ -32,6 +32,7 @@ from rasterembed.number_text import counted
 from rasterembed.store.known_collections import made_again, unknown_collection
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 from rasterembed.store.stored_model import read_model
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Collection(AllTilesQuestions):
         if found is None and self._is_complete():
             raise DataError(
                 f"{self.store.uri(self.layout.catalogue)}: the catalogue is missing: run "
-                f"`rasterembed collection rebuild {self.id}`, which makes it again"
+                f"{store_command(self.store, f'collection rebuild {self.id}')}, which makes it again"
             )
         return found or Catalogue.of([])
 
@@ -416,5 +417,5 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
         raise ConfigurationChangedError(
             f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
             "use those of the collection, choose another collection id, or delete the collection with its datasets "
-            f"(`rasterembed collection delete {collection.id}`)"
+            f"({store_command(collection.store, f'collection delete {collection.id}')})"
         )

@@ -12,6 +12,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.errors import ConfigurationChangedError, DataError, StoreError, UsageError
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 
 def check_replacement(store: ObjectStore, plan: Plan) -> None:
@@ -62,8 +63,8 @@ def check_deletion(store: ObjectStore, dataset_id: str) -> None:
 
 
 def _remove_first(collection: Collection, dataset_id: str) -> str:
-    command = f"rasterembed collection remove-scene {collection.id} {dataset_id}"
-    return f"remove the scene from the collection first (`{command}`)"
+    command = store_command(collection.store, f"collection remove-scene {collection.id} {dataset_id}")
+    return f"remove the scene from the collection first ({command})"
 
 
 def _collections_with(store: ObjectStore, dataset_id: str) -> Iterator[Collection]:

@@ -44,6 +44,7 @@ from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.local_cache import temporary_folder
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 _PART_BYTES = 128 * 2**20
 """Largest size in bytes of the vectors in a file of the table. Many files have about two thirds of it."""
@@ -297,7 +298,7 @@ class _TableWriter:
             if found != scene.rows:
                 raise DataError(
                     f"dataset {scene.id!r}: its shards have {counted(found, 'row')}, and its manifest says "
-                    f"{scene.rows}: run `rasterembed datasets verify {scene.id}`"
+                    f"{scene.rows}: run {store_command(self._store, f'datasets verify {scene.id}')}"
                 )
             own = [some[gaps.have(some)] for some in own]
             if sum(map(len, own)) != missing:
@@ -318,7 +319,7 @@ class _TableWriter:
         if dataset.manifest.fingerprint != scene.fingerprint:
             raise DataError(
                 f"dataset {scene.id!r} is another one than the catalogue of {self._layout.owner} says: "
-                f"`rasterembed collection verify {self._layout.collection_id}` says what to do"
+                f"{store_command(self._store, f'collection verify {self._layout.collection_id}')} says what to do"
             )
         anchored = self._configuration.grid.anchor == "crs" and "lattice" in names
         lattice = pa.scalar(lattice_of(dataset.plan) if anchored else None, type=pa.string())

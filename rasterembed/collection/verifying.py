@@ -22,6 +22,7 @@ from rasterembed.number_text import counted
 from rasterembed.store.dataset_owner import embed_without
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 
 def verify_collection(collection: Collection) -> Iterator[Damage | None]:
@@ -41,7 +42,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     Raises:
         StoreUnavailableError: if the store does not answer.
     """
-    rebuild = f"run `rasterembed collection rebuild {collection.id}`"
+    rebuild = f"run {store_command(collection.store, f'collection rebuild {collection.id}')}"
     if collection.state is CollectionState.EMBEDDING:
         rebuild = NOT_ENDED
     try:

@@ -30,6 +30,7 @@ from rasterembed.raster.skip_reason import reasons_text
 from rasterembed.store.known_datasets import layout_of_known, unknown_dataset
 from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -86,11 +87,11 @@ class Dataset(AllTilesQuestions):
             raise unknown_dataset(store, dataset_id)
         if manifest.state not in states:
             report = store.uri(layout.qa_report_markdown)
+            check = store_command(store, f"qa {dataset_id}")
             why = {
                 "failed_qa": f"it did not pass its quality checks; see {report}, or accept its vectors with other "
-                f"bounds of `rasterembed qa {dataset_id}`",
-                "embedded": f"its quality checks have not passed yet: run `rasterembed qa {dataset_id}`, or wait for "
-                "the run to end",
+                f"bounds of {check}",
+                "embedded": f"its quality checks have not passed yet: run {check}, or wait for the run to end",
                 "ready": "it is ready",
             }[manifest.state]
             raise DataError(f"dataset {dataset_id!r} cannot be used: {why}")
@@ -129,7 +130,7 @@ class Dataset(AllTilesQuestions):
                 found = "is missing" if size is None else f"has {size} bytes, and the manifest says {shard.bytes}"
                 raise DataError(
                     f"dataset {self.id!r}: {self.store.uri(shard.path)} {found}: "
-                    f"run `rasterembed datasets verify {self.id}`"
+                    f"run {store_command(self.store, f'datasets verify {self.id}')}"
                 )
 
     @cached_property
@@ -328,7 +329,7 @@ class Dataset(AllTilesQuestions):
     def _other_vectors(self) -> DataError:
         return DataError(
             f"dataset {self.id!r}: its shards do not hold {self.manifest.rows} vectors of {self.manifest.dimensions} "
-            f"numbers, as its manifest says: run `rasterembed datasets verify {self.id}`"
+            f"numbers, as its manifest says: run {store_command(self.store, f'datasets verify {self.id}')}"
         )
 
     @contextmanager
@@ -345,8 +346,8 @@ class Dataset(AllTilesQuestions):
             raise
         except PARQUET_ERRORS as error:
             raise DataError(
-                f"{self.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed datasets verify "
-                f"{self.id}`"
+                f"{self.store.uri(key)}: it cannot be read ({one_line(error)}): "
+                f"run {store_command(self.store, f'datasets verify {self.id}')}"
             ) from error
 
     @known_parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from shlex import quote
 
 from rasterembed.errors import StoreError, UsageError, told_when_interrupted
 from rasterembed.store.dataset_owner import collection_of_member
@@ -12,6 +11,7 @@ from rasterembed.store.known_datasets import layout_of_known, unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 
 def delete_dataset(
@@ -81,8 +81,7 @@ def refuse_member(store: ObjectStore, dataset_id: str) -> None:
     if collection is not None:
         raise UsageError(
             f"dataset {dataset_id!r} belongs to {collection.owner}: remove its scene from the collection "
-            f"(`rasterembed collection remove-scene {collection.collection_id} {dataset_id} --root "
-            f"{quote(store.root)}`)"
+            f"({store_command(store, f'collection remove-scene {collection.collection_id} {dataset_id}')})"
         )
 
 

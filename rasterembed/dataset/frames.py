@@ -12,6 +12,7 @@ from rasterembed.dataset.column_names import check_columns, column_list
 from rasterembed.dataset.vector_column import EMBEDDING, SCALE
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError
+from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -50,6 +51,6 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
     except FootprintError as error:
         raise DataError(
             f"dataset {dataset.id!r}: a footprint cannot be read ({error}): "
-            f"run `rasterembed datasets verify {dataset.id}`"
+            f"run {store_command(dataset.store, f'datasets verify {dataset.id}')}"
         ) from error
     return GeoDataFrame(values, geometry=geometry, crs="OGC:CRS84" if dataset.plan.profile.on_earth else None)

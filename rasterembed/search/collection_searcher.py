@@ -54,6 +54,7 @@ from rasterembed.store import duck
 from rasterembed.store.connection_pool import ConnectionPool
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 _STATES = {
     SceneState.EMBEDDED: "quality checks have not passed yet",
@@ -108,7 +109,7 @@ class CollectionSearcher:
         if not self._ready.count:
             raise DataError(
                 f"{self._files.name} has no scene that is ready: its catalogue and its table disagree: run "
-                f"`rasterembed collection rebuild {collection_id}`"
+                f"{store_command(store, f'collection rebuild {collection_id}')}"
             )
         self._connections = ConnectionPool(self._connect)
         with self._connections.borrow():
@@ -480,7 +481,7 @@ def open_table_files(collection: Collection) -> tuple[Collection, VectorFiles]:
 def _checked_files(collection: Collection) -> VectorFiles:
     """Return the files of a table. See `open_table_files`."""
     table, layout = collection.table, collection.layout
-    remedy = f"run `rasterembed collection rebuild {collection.id}`"
+    remedy = f"run {store_command(collection.store, f'collection rebuild {collection.id}')}"
     if table is None:
         ready = collection.catalogue.counts().get(SceneState.READY, 0)
         if collection.state is CollectionState.EMBEDDING:
@@ -489,7 +490,8 @@ def _checked_files(collection: Collection) -> VectorFiles:
             advice = remedy
         else:
             advice = (
-                f"a scene is ready after its quality checks passed; see `rasterembed collection show {collection.id}`"
+                "a scene is ready after its quality checks passed; see "
+                f"{store_command(collection.store, f'collection show {collection.id}')}"
             )
         raise DataError(
             f"{layout.owner} has no table, and {ready:,} of its scenes {agreeing(ready, 'is', 'are')} ready: {advice}"

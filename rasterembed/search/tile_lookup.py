@@ -21,6 +21,7 @@ from rasterembed.escape import cut
 from rasterembed.number_text import number_text
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, interval_text, meets_all
+from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
     import duckdb
@@ -199,7 +200,7 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
             except FootprintError as error:
                 raise DataError(
                     f"dataset {dataset.id!r}: a footprint of its tile index cannot be read ({error}): "
-                    f"run `rasterembed datasets verify {dataset.id}`"
+                    f"run {store_command(dataset.store, f'datasets verify {dataset.id}')}"
                 ) from error
             matching.append(batch.select(["tile_id", "shard"]).filter(pa.array(inside)))
     schema = pa.schema([("tile_id", pa.string()), ("shard", pa.int32())])
@@ -229,7 +230,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
         if tile.shard not in paths:
             raise DataError(
                 f"dataset {dataset.id!r}: its tile index names shard {tile.shard} for tile {tile.tile_id}, and the "
-                f"manifest has no such shard: run `rasterembed datasets verify {dataset.id}`"
+                f"manifest has no such shard: run {store_command(dataset.store, f'datasets verify {dataset.id}')}"
             )
     with duck.dataset_errors(con, dataset.id):
         for number in sorted({tile.shard for tile in tiles if tile.shard is not None}):
@@ -283,7 +284,7 @@ def _tile(dataset: Dataset, row: dict[str, Any]) -> Tile:
     except ValidationError as error:
         raise DataError(
             f"dataset {dataset.id!r}: a row of its tile index has an impossible value ({validation_reason(error)}): "
-            f"run `rasterembed datasets verify {dataset.id}`"
+            f"run {store_command(dataset.store, f'datasets verify {dataset.id}')}"
         ) from error
 
 

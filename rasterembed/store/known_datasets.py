@@ -8,6 +8,7 @@ from rasterembed.errors import UsageError
 from rasterembed.name_pattern import fits_pattern
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 from rasterembed.store.unknown_id import near_ids, unknown_id, what_it_has
 from rasterembed.store.uploads import dataset_dates
 
@@ -62,8 +63,8 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     layout = DatasetLayout(dataset_id)
     if _has_plan(layout, store.sizes(layout.dataset_folder)):
         return UsageError(
-            f"dataset {dataset_id!r} in {store.root} is unfinished: `rasterembed datasets show {dataset_id}` says how "
-            "many shards are written, and how to go on"
+            f"dataset {dataset_id!r} in {store.root} is unfinished: "
+            f"{store_command(store, f'datasets show {dataset_id}')} says how many shards are written, and how to go on"
         )
     return unknown_id(store, "dataset", dataset_id, sorted(dataset_dates(store)), first="embed a raster")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from shlex import quote
 
 from rasterembed.errors import UsageError
 from rasterembed.near_names import near_names
 from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 _DIGEST = re.compile(r"-[a-z2-7]{16}$")
 """The digest of the raster's address, which ends the id of a dataset that was given none."""
@@ -33,7 +33,7 @@ def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *
     if has_id(store, other, wanted):
         advice = (
             f"{wanted!r} is a {other}: give `{other}={wanted}` where a command takes both, use "
-            f"{other.capitalize()}.open in Python, or see `rasterembed {_command(other)} show {wanted}`"
+            f"{other.capitalize()}.open in Python, or see {store_command(store, f'{_command(other)} show {wanted}')}"
         )
     elif ids:
         advice = f"check the id and the root; {what_it_has(store, kind, wanted, ids)}"
@@ -54,8 +54,8 @@ def what_it_has(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str]) 
     near = near_ids(wanted, ids)
     if near:
         return f"the store has {near}"
-    listing = f"rasterembed {_command(kind)} list --root {quote(store.root)}"
-    return f"no {kind} of the store has a similar id: list all {kind}s with `{listing}`"
+    listing = store_command(store, f"{_command(kind)} list")
+    return f"no {kind} of the store has a similar id: list all {kind}s with {listing}"
 
 
 def near_ids(wanted: str, ids: Sequence[str]) -> str:

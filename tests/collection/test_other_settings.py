@@ -155,7 +155,7 @@ def test_a_run_that_must_write_the_table_again_refuses(
     changed: Collection, folder: Path, options: CollectionOptions
 ) -> None:
     shutil.rmtree(changed.store.uri("collections/survey/table"))
-    with pytest.raises(DataError, match=r"'a' is another one than .* `rasterembed collection verify survey`"):
+    with pytest.raises(DataError, match=r"'a' is another one than .* `rasterembed collection verify survey --root .*`"):
         embed_collection(changed.store, "survey", str(folder / "scenes"), options)
 
 
@@ -216,7 +216,8 @@ def test_a_dataset_of_a_collection_is_not_replaced_by_one_with_other_settings(
         ConfigurationChangedError, match=f"^dataset 'a' is a scene of collection 'survey'.*{OTHER_SETTINGS}"
     ) as error:
         _embed(store, folder / "scenes/a.tif", _other(options), dataset_id="a", replace=True)
-    assert "`rasterembed collection remove-scene survey a`" in str(error.value)
+    remove = f"`rasterembed collection remove-scene survey a --root {store.root}`"
+    assert remove in str(error.value)
     assert files(Path(store.root)) == before
     # A dataset that no collection has is replaced, and so is one whose settings stay the same.
     Collection.open(store, "survey").remove_scene("a")

@@ -493,10 +493,13 @@ def test_a_catalogue_that_is_missing_is_told_with_the_command_that_makes_it_agai
     command("rebuild", "survey", "--root", root)
     assert facts(command("show", "survey", "--root", root))["state"] == "ready"
 
-    # The command has no option --size. The settings of the collection come from `collection embed`.
-    large = (word if word != "32" else "64" for word in config)
-    run(app, ["embed", str(scenes / "b.tif"), "--dataset-id", "large", *large])
-    capsys.readouterr()
+
+def test_rebuild_names_settings_as_options_although_it_has_none_of_them(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    chosen = ("--root", root, "--model", str(tiny_vit), "--size", "64", "--device", "cpu")
+    run(app, ["embed", str(scenes / "b.tif"), "--dataset-id", "large", *chosen])
     status, line = refused(capsys, "rebuild", "survey", "--root", root, "--datasets", "large")
     assert status == 1
     assert "(--size: 32 in collection 'survey', 64 here)" in line

@@ -206,9 +206,7 @@ def test_an_answer_is_printed_even_if_its_sheet_cannot_be_drawn(
     assert "scene.tif" in printed.err
 
 
-def test_questions_about_all_tiles_are_commands(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_questions_about_all_tiles_are_commands(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("neighbours", "deduplicate", "cluster")}
     files["diversify"] = str(tmp_path / "chosen.csv")
     options = {"neighbours": "-k 1", "deduplicate": "--threshold 0.05", "cluster": "--classes 3", "diversify": "-n 5"}

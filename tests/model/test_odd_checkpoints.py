@@ -96,7 +96,7 @@ def refusal(folder: Path) -> str:
         ("layer_norm_eps", float("nan"), ": layer_norm_eps: Input should be"),
         ("rope_theta", 0, ": rope_theta: Input should be greater than 0, not 0"),
         ("hidden_act", "softmax", ": hidden_act 'softmax' is not known to transformers"),
-        ("hidden_act", "os.system" * 20, ': hidden_act: String should match pattern \'^[A-Za-z0-9_]{1,32}$\', not "o'),
+        ("hidden_act", "os.system" * 20, ": hidden_act: String should match pattern '^[A-Za-z0-9_]{1,32}$', not \"o"),
         ("model_type", ["dinov3_vit"], ""),
         ("model_type", {"a": "\x1b[31m"}, ""),
     ],

@@ -365,7 +365,9 @@ def test_a_missing_number_in_a_tile_index_ends_in_one_line(name: str, pacific: O
     number = table.column_names.index(name)
     pq.write_table(table.set_column(number, name, pa.nulls(len(table), table.schema.field(name).type)), path)
     for query in (Query(tile="r000000_c000000"), Query(lonlat=(179.7, 9.9))):
-        with pytest.raises(DataError, match=r"dataset 'pacific': .*run `rasterembed datasets verify pacific`") as error:
+        with pytest.raises(
+            DataError, match=r"dataset 'pacific': .*rasterembed datasets verify pacific --root"
+        ) as error:
             search(store, ["pacific"], query)
         assert "\n" not in str(error.value)
 

@@ -23,7 +23,8 @@ def test_a_collection_is_told_from_a_dataset(tmp_path: Path) -> None:
 
     assert str(unknown_dataset(store, "survey")) == (
         f"there is no dataset 'survey' in {tmp_path}: 'survey' is a collection: give `collection=survey` where a "
-        "command takes both, use Collection.open in Python, or see `rasterembed collection show survey`"
+        "command takes both, use Collection.open in Python, or see "
+        f"`rasterembed collection show survey --root {tmp_path}`"
     )
     assert "'scene' is a dataset: give `dataset=scene` where " in str(unknown_collection(store, "scene"))
     assert str(unknown_collection(store, "surveys")).endswith("check the id and the root; the store has survey")
