@@ -602,7 +602,7 @@ def test_shards_that_hold_other_vectors_end_in_one_line(store: ObjectStore, data
     store.write(dataset.shards[0].path, b"no parquet")
     store.write(LAYOUT.tile_index, b"no parquet")
     for read in (dataset.vectors, dataset.tiles):
-        with pytest.raises(DataError, match=r": it cannot be read .*: `rasterembed datasets verify scene --root .*"):
+        with pytest.raises(DataError, match=r": it cannot be read .*: run `rasterembed datasets verify scene --root "):
             read()
 
 
