@@ -91,7 +91,8 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
     accept = f"`rasterembed qa {ID} {' '.join(bounds)}`"
     assert len(bounds) > 1
     assert str(refused.value).endswith(f"; to accept the vectors as they are, check them with other bounds: {accept}")
-    with pytest.raises(DataError, match=rf"; see .*/qa/{ID}/report\.md, or accept .* bounds of `rasterembed qa {ID}`"):
+    command = rf"`rasterembed qa {ID} --root .*`"
+    with pytest.raises(DataError, match=rf"; see .*/qa/{ID}/report\.md, or accept .* bounds of {command}"):
         Dataset.open(store, ID)
     assert (Dataset.open(store, ID, states=("failed_qa",)).manifest.reason or "").endswith(warnings)
     line = stored(store).summary()
