@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from rasterembed.collection.members import member_id
-from rasterembed.collection.replacing import check_replacement
+from rasterembed.collection.replacing import check_replacement, collections_with
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.collection_writer import record_check
 from rasterembed.dataset.continuing import what_stands, written_text
@@ -436,7 +436,8 @@ def check_dataset(
 
     With `dry_run`, nothing is written: the dataset keeps its state and its report. Use it to try thresholds.
 
-    If the dataset is a scene of a collection, the catalogue and the table of the collection are brought up to date.
+    If the dataset is a scene of collections, their catalogues and tables are brought up to date. The catalogues of all
+    collections are read, to find those that a dataset joined.
 
     Args:
         store: store of the dataset. The store's credentials are also used to read the source raster.
@@ -451,7 +452,7 @@ def check_dataset(
 
     Raises:
         UsageError: if there is no such dataset.
-        LeaseHeldError: if another run is still writing the dataset.
+        LeaseHeldError: if another run is still writing the dataset or its collection.
     """
     steps = steps or Steps()
     dataset = Dataset.open(store, dataset_id, states=ALL_STATES)
@@ -470,7 +471,17 @@ def check_dataset(
         manifest = set_state(store, manifest, state, report.reason)
         if collection is not None:
             record_check(store, collection, lease, manifest)
+    if collection is None:
+        _record_where_it_joined(store, dataset_id, name, steps)
     return report
+
+
+def _record_where_it_joined(store: ObjectStore, dataset_id: str, run: str, steps: Steps) -> None:
+    """Write the state of a dataset into the collections that it joined."""
+    for joined in collections_with(store, dataset_id):
+        with hold_lease(store, joined.layout, run, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
+            manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
+            record_check(store, joined.layout, lease, manifest)
 
 
 def _state_of(store: ObjectStore, dataset_id: str) -> str:

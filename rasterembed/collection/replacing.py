@@ -32,7 +32,7 @@ def check_replacement(store: ObjectStore, plan: Plan) -> None:
     """
     if not _replaces(store, plan):
         return
-    for collection in _collections_with(store, plan.dataset_id):
+    for collection in collections_with(store, plan.dataset_id):
         owner = collection.layout.owner
         why = why_no_member(collection.configuration, plan, owner)
         if why is not None:
@@ -56,7 +56,7 @@ def check_deletion(store: ObjectStore, dataset_id: str) -> None:
         StoreError: if the store refuses or does not answer.
     """
     refuse_member(store, dataset_id)
-    for collection in _collections_with(store, dataset_id):
+    for collection in collections_with(store, dataset_id):
         raise UsageError(
             f"dataset {dataset_id!r} is a scene of {collection.layout.owner}: {_remove_first(collection, dataset_id)}"
         )
@@ -67,8 +67,16 @@ def _remove_first(collection: Collection, dataset_id: str) -> str:
     return f"remove the scene from the collection first ({command})"
 
 
-def _collections_with(store: ObjectStore, dataset_id: str) -> Iterator[Collection]:
-    """Yield the collections whose catalogues have a dataset."""
+def collections_with(store: ObjectStore, dataset_id: str) -> Iterator[Collection]:
+    """Yield the collections whose catalogues have a dataset. A collection that cannot be read is left out.
+
+    Args:
+        store: store of the dataset.
+        dataset_id: name of the dataset.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
     for collection_id in list_collections(store):
         try:
             collection = Collection.open(store, collection_id)

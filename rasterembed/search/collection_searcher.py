@@ -482,22 +482,8 @@ def _checked_files(collection: Collection) -> VectorFiles:
     """Return the files of a table. See `open_table_files`."""
     table, layout = collection.table, collection.layout
     remedy = f"run {store_command(collection.store, f'collection rebuild {collection.id}')}"
-    if table is None:
-        ready = collection.catalogue.counts().get(SceneState.READY, 0)
-        if collection.state is CollectionState.EMBEDDING:
-            advice = NOT_ENDED
-        elif ready:
-            advice = remedy
-        else:
-            advice = (
-                "a scene is ready after its quality checks passed; see "
-                f"{store_command(collection.store, f'collection show {collection.id}')}"
-            )
-        raise DataError(
-            f"{layout.owner} has no table, and {ready:,} of its scenes {agreeing(ready, 'is', 'are')} ready: {advice}"
-        )
-    if not table.rows:
-        raise DataError(f"{layout.owner} has no vector: all tiles of its ready scenes were skipped")
+    if table is None or not table.rows:
+        raise DataError(_why_no_vector(collection, remedy))
     sizes = collection.store.sizes(layout.table_folder)
     for part in table.parts:
         size = sizes.get(name_of(part.path))
@@ -505,6 +491,23 @@ def _checked_files(collection: Collection) -> VectorFiles:
             found = "is missing" if size is None else f"has {size} bytes, and table.json says {part.bytes}"
             raise DataError(f"{layout.owner}: {collection.store.uri(part.path)} {found}: {remedy}")
     return VectorFiles.of_table(collection, table)
+
+
+def _why_no_vector(collection: Collection, remedy: str) -> str:
+    """Return why a collection has no table, or a table without vectors, and what to do."""
+    owner, table = collection.layout.owner, collection.table
+    ready = collection.catalogue.counts().get(SceneState.READY, 0)
+    if table is not None and ready:
+        return f"{owner} has no vector: all tiles of its ready scenes were skipped"
+    if collection.state is CollectionState.EMBEDDING:
+        advice = NOT_ENDED
+    elif ready:
+        advice = remedy
+    else:
+        show = store_command(collection.store, f"collection show {collection.id}")
+        advice = f"a scene is ready after its quality checks passed; see {show}"
+    what = "table" if table is None else "vector"
+    return f"{owner} has no {what}, and {ready:,} of its scenes {agreeing(ready, 'is', 'are')} ready: {advice}"
 
 
 def _columns(scenes: Catalogue) -> pa.Table:

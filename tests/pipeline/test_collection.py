@@ -59,6 +59,7 @@ from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.validity import Validity
+from rasterembed.search.query import Query
 from rasterembed.store.dataset_owner import collection_of
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
@@ -476,6 +477,32 @@ def test_a_scene_that_is_checked_with_other_thresholds_changes_catalogue_and_tab
     same = {name: state[0] for name, state in passed.items() if not name.startswith("datasets/")}
     now = {name: state[0] for name, state in outputs(store).items() if not name.startswith(("datasets/", "qa/"))}
     assert now == same
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_joined_dataset_that_is_checked_with_other_thresholds_changes_its_collections(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scene, settings = write_scene(tmp_path / "a.tif"), collection_options(tiny_vit).settings
+    assert settings is not None
+    embed_raster(store, scene, EmbedOptions(**dict(settings), dataset_id="alone", qa=QaThresholds(min_rows=2)))
+    for name in ("older", "other"):
+        rebuild_collection(store, name, datasets=["alone"])
+    passed = outputs(store)
+    report = check_dataset(store, "alone", QaThresholds(min_rows=2, max_norm_ratio=1.0))
+    for name in ("older", "other"):
+        collection = Collection.open(store, name)
+        row = collection.catalogue.row("alone")
+        assert row is not None
+        assert (row.state, row.qa, row.reason) == ("failed_qa", "failed", report.breaches[0].sentence())
+        assert list(collection.vectors()) == []
+        with pytest.raises(
+            DataError, match=rf"'{name}' has no vector, and 0 of its scenes are ready: .*collection show"
+        ):
+            collection.search(Query(lonlat=(0, 0)))
+    check_dataset(store, "alone", QaThresholds(min_rows=2))
+    same = {name: state[0] for name, state in passed.items() if name.startswith("collections/")}
+    assert {name: state[0] for name, state in outputs(store).items() if name.startswith("collections/")} == same
 
 
 def test_the_verdict_about_a_scene_has_the_values_of_the_full_checks(
