@@ -10,6 +10,8 @@ from prefect import get_client, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterIdempotencyKey,
     FlowRunFilterState,
@@ -132,7 +134,7 @@ def start_runs(
     """
     waiting = list(pending)
     with get_client(sync_client=True) as client:
-        target = _find_deployment(client, deployment)
+        target = _find_deployment(client, deployment, "deployment")
         known: dict[str, FlowRun] = {}
         for start in range(0, len(waiting), _PAGE):
             keys = [upload.identity for upload in waiting[start : start + _PAGE]]
@@ -176,7 +178,7 @@ def start_collection_runs(
     """
     started = []
     with get_client(sync_client=True) as client:
-        target = _find_deployment(client, deployment)
+        target = _find_deployment(client, deployment, "collection_deployment")
         for rule, count in lacking.items():
             identity = rule.identity(place.root)
             busy = FlowRunFilter(
@@ -199,11 +201,18 @@ def start_collection_runs(
     return started
 
 
-def _find_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
+def _find_deployment(client: SyncPrefectClient, name: str, option: str) -> DeploymentResponse:
+    """Return the deployment that an option of the sweep names."""
     try:
         return client.read_deployment_by_name(name)
     except (ObjectNotFound, ValueError) as error:
-        raise UsageError(f"there is no deployment {name!r}: give it as flow/deployment") from error
+        flow = name.partition("/")[0]
+        others = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+        known = ", ".join(f"{flow}/{other.name}" for other in others) or "no deployment of this flow: run `make deploy`"
+        raise UsageError(
+            f"`{option}`: there is no deployment {name!r} on this Prefect server: give another one as flow/deployment; "
+            f"it has {known}"
+        ) from error
 
 
 def publish_sweep(

@@ -134,6 +134,9 @@ def test_a_value_that_the_text_of_a_check_shows_is_not_repeated() -> None:
         Query(like=("r000000_c000000", "zzz"))
     assert str(caught.value).startswith("Query: `like`: 'zzz' is not a tile id: ")
     assert str(caught.value).count("zzz") == 1
+    assert "commas" not in str(caught.value)
+    with pytest.raises(UsageError, match="put commas between several tile ids"):
+        Query(like=("r000000_c000000 r000000_c000001",))
     with pytest.raises(UsageError) as caught:
         StacSearch(bbox=(24, 61, 25, 60))
     assert str(caught.value).endswith("the order is west, south, east, north")

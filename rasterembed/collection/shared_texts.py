@@ -77,7 +77,7 @@ def nothing_to_embed(comparison: Comparison, pruned: Sequence[str], lost: Sequen
     """
     if comparison.to_embed_count:
         return None
-    return _NO_WORK if pruned or lost else _ALREADY_COMPLETE
+    return _NO_WORK if pruned or lost or comparison.gone else _ALREADY_COMPLETE
 
 
 def datasets_are_lost(collection_id: str, lost: Sequence[str]) -> str:

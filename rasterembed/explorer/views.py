@@ -31,6 +31,7 @@ from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.searcher import Searcher
 from rasterembed.shared_work import SharedWork
 from rasterembed.store.known_collections import list_collections
+from rasterembed.store.known_datasets import is_planned
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.unknown_id import has_id, what_it_has
@@ -448,6 +449,9 @@ def open_view(store: ObjectStore, kind: ViewKind, id: str, version: str, device:
 def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) -> Exception:
     if store.folder_is_missing:
         return folder_is_away(store)
+    if isinstance(layout, DatasetLayout) and is_planned(store, layout):
+        text = f"{layout.owner} in {store.root} is unfinished: it can be seen when its run has ended"
+        return ProblemError(404, ProblemType.UNKNOWN_VIEW, text)
     text = f"{layout.owner} is not in {store.root}"
     if isinstance(layout, DatasetLayout):
         id, kind, other, path = layout.dataset_id, "dataset", "collection", ViewKind.COLLECTIONS
@@ -456,7 +460,7 @@ def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) 
     if has_id(store, other, id):
         text += f": {id!r} is a {other}: its path is `/api/{path}/{id}`"
     else:
-        text += ": it was deleted, or it is not complete yet, or its id is wrong"
+        text += ": it was deleted, or its id is wrong"
         ids = list_collections(store) if kind == "collection" else sorted(dataset_dates(store))
         text += f"; {what_it_has(store, kind, id, ids)}" if ids else ""
     return ProblemError(404, ProblemType.UNKNOWN_VIEW, text)

@@ -85,9 +85,10 @@ class TileRef(BaseModel):
         """
         match = _TILE.fullmatch(text.strip())
         if match is None:
+            several = "; put commas between several tile ids" if len(text.split()) > 1 else ""
             raise ShownValueError(
                 f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034, or "
-                "x+000160_y+030000 in a grid with `anchor=crs`"
+                f"x+000160_y+030000 in a grid with `anchor=crs`{several}"
             )
         return cls(tile_id=match["tile"], dataset_id=match["dataset"])
 

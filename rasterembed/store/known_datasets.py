@@ -54,6 +54,16 @@ def _has_plan(layout: DatasetLayout, names: Iterable[str]) -> bool:
     return any(dataset_id_of_plan(key_in(layout.dataset_folder, name)) is not None for name in names)
 
 
+def is_planned(store: ObjectStore, layout: DatasetLayout) -> bool:
+    """Return whether a run has planned a dataset. Without a manifest, the dataset is then unfinished.
+
+    Args:
+        store: the store.
+        layout: keys of the dataset.
+    """
+    return _has_plan(layout, store.sizes(layout.dataset_folder))
+
+
 def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     """Return the error for a dataset without a manifest.
 
@@ -61,7 +71,7 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     list all ids.
     """
     layout = DatasetLayout(dataset_id)
-    if _has_plan(layout, store.sizes(layout.dataset_folder)):
+    if is_planned(store, layout):
         return UsageError(
             f"dataset {dataset_id!r} in {store.root} is unfinished: "
             f"{store_command(store, f'datasets show {dataset_id}')} says how many shards are written, and how to go on"

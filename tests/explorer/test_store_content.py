@@ -157,7 +157,9 @@ def test_all_states_have_cards(world: World) -> None:
     assert "effective rank" in world.card("datasets", "failed-qa")["qa"]["line"]
     assert "manifest.json" in world.card("datasets", "broken")["problem"]
     assert world.get("/api/datasets/broken", 409)["type"] == "not-usable"
-    assert world.get("/api/datasets/unfinished", 404)["type"] == "unknown-view"
+    problem = world.get("/api/datasets/unfinished", 404)
+    assert problem["type"] == "unknown-view"
+    assert problem["detail"].endswith(" is unfinished: it can be seen when its run has ended")
     assert world.get("/api/datasets/failed-qa")["state"] == "failed_qa"
 
 

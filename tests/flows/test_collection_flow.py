@@ -129,8 +129,8 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     caplog.clear()
     # An existing collection gives its settings.
     complete = _run(root, scenes, tiny_vit, grid=Grid(), dinov3=Dinov3())
-    assert complete.result().note == "the collection was already complete, so nothing was computed"
-    assert "collection survey: the collection was already complete" in caplog.text
+    assert complete.result().note == "no scene is new or changed, so nothing was computed"
+    assert "collection survey: no scene is new or changed" in caplog.text
     assert [name.rsplit("-", 1)[0] for name in _task_runs(prefect_api, complete)] == [
         "collection-qa",
         "discover-scenes",

@@ -152,12 +152,19 @@ def test_a_sweep_starts_no_more_than_told_and_the_next_goes_on(
     [
         ("incoming", {}, "is not s3://bucket/prefix"),
         ("s3://no-such-bucket-here/in", {}, "there is no such bucket"),
-        ("{bucket}", {"deployment": "raster-embeddings/none"}, "there is no deployment"),
+        (
+            "{bucket}",
+            {"deployment": "raster-embeddings/none"},
+            "`deployment`: there is no deployment 'raster-embeddings/none' on this Prefect server: give another one as "
+            "flow/deployment; it has raster-embeddings/test-",
+        ),
+        ("{bucket}", {"deployment": "none/none"}, "it has no deployment of this flow: run `make deploy`"),
     ],
 )
 def test_what_is_wrong_with_a_sweep_is_said(
     s3: Any, bucket: str, prefect_api: PrefectServer, uploads: str, options: dict[str, Any], named: str
 ) -> None:
+    deploy(prefect_api)
     state = reconcile_uploads(
         uploads.replace("{bucket}", f"s3://{bucket}"), root=f"s3://{bucket}/store", **options, return_state=True
     )
