@@ -179,7 +179,8 @@ class S3Storage:
             ) from error
         except NoCredentialsError as error:
             raise StoreError(
-                f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a store block that has keys"
+                f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a store block that "
+                "has keys"
             ) from error
         except (NotS3Error, ResponseParserError) as error:
             raise StoreError(f"{where}: {NOT_S3}") from error

@@ -144,6 +144,16 @@ def test_the_entrypoint_is_a_flow_and_its_schema_takes_the_parameters(deployment
         flow.validate_parameters({**_fillers(schema), **parameters})
 
 
+@every_deployment
+def test_a_run_that_starts_other_runs_starts_them_in_a_pool_of_its_own_kind(deployment: dict[str, Any]) -> None:
+    names = {f"{load_flow_from_entrypoint(d['entrypoint']).name}/{d['name']}": d["name"] for d in DEPLOYMENTS}
+    schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / deployment["entrypoint"]))).model_dump()
+    for parameter, field in schema["properties"].items():
+        started = deployment.get("parameters", {}).get(parameter, field.get("default"))
+        if "deployment" in parameter and started is not None:
+            assert names[started].rpartition("-")[2] == deployment["name"].rpartition("-")[2]
+
+
 def _fillers(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a value for each parameter that a person must give."""
     by_type = {"string": "x", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
