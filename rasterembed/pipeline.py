@@ -6,6 +6,7 @@ they pass to `embed_raster`: the flow's steps are Prefect tasks.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
 
 _PADDED = 4
 """Smallest ratio of the side of a tile to that of the raster for a warning."""
+
+_ENLARGED = 8
+"""Smallest number of px that a pixel of the raster becomes in a warped grid, in each direction, for a warning."""
 
 
 class EmbedOptions(PlanSettings):
@@ -365,6 +369,18 @@ def _mostly_padding(plan: Plan) -> str | None:
     )
 
 
+def _much_enlarged(plan: Plan) -> str | None:
+    """Return a warning if the pixels of a warped grid are far smaller than those of the raster."""
+    grid, raster = plan.profile, plan.profile.original
+    times = math.sqrt(grid.width * grid.height / (raster.width * raster.height))
+    if times < _ENLARGED:
+        return None
+    return (
+        f"the raster has {raster.width}x{raster.height} px, and the grid {grid.width}x{grid.height} px: a pixel of the "
+        f"raster becomes about {times:.0f} x {times:.0f} px, so a tile shows little: use a larger `resolution`"
+    )
+
+
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
     """Return the result if the dataset in the store is complete, else None."""
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
@@ -387,7 +403,7 @@ def _carry_out(
     store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
 ) -> EmbedResult:
     """Run the steps that follow the plan. The caller holds the lease."""
-    warnings = [_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size)]
+    warnings = [_mostly_padding(plan), _much_enlarged(plan), costly_input(plan.model, plan.sharding.grid.size)]
     if options.radiometry.is_given:
         doubt = doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry)
         warnings.append(None if doubt is None else doubt.text)

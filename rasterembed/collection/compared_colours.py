@@ -35,9 +35,11 @@ class ComparedColours:
             if self._said or same_preset or known.resembles(colours):
                 return None
             self._said = True
+        what, advice = "black and white", "the `range` of values or the `scale` of the sensor, or with `stretch_of`"
+        if not known.has_channels_of(colours):
+            what, advice = "bands as colours", "`bands`, or leave out the scenes without these bands"
         return (
-            "the scenes have different black and white, so the same ground has different colours and vectors in them: "
+            f"the scenes have different {what}, so the same ground has different colours and vectors in them: "
             f"{other} has {known.radiometry.describe()}, and {uri} has {plan.radiometry.describe()}. To compare "
-            "scenes, embed a new collection with the `range` of values or the `scale` of the sensor, or with "
-            "`stretch_of`"
+            f"scenes, embed a new collection with {advice}"
         )

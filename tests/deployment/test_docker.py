@@ -321,7 +321,12 @@ def test_cancelling_stops_every_container_and_leaves_a_dataset_to_resume(site: S
     run = site.start("cancelled", workers=2)
     wait_for(lambda: present(site.store, "cancelled"), "the first shard", timeout=400)
     children = [child.id for child in site.runs.of_dataset("cancelled")]
+    containers = [site.container(child) for child in children]
+    for container in containers:  # The command takes seconds to start. The children could end before it.
+        container.pause()
     site.prefect("flow-run", "cancel", str(run))
+    for container in containers:
+        container.unpause()
     assert site.runs.wait(run).state_name == "Cancelled"
     assert {site.runs.wait(child).state_name for child in children} == {"Cancelled"}
     for each in (run, *children):

@@ -175,6 +175,31 @@ def test_scenes_with_different_black_and_white_give_one_warning(
         assert "embed a new collection with the `range` of values" in warnings[0]
 
 
+def test_scenes_with_different_bands_and_the_same_range_give_a_warning_about_the_bands(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    (tmp_path / "scenes").mkdir()
+    for name, bands in (("a.tif", 1), ("b.tif", 3)):
+        pixels = np.random.default_rng(bands).integers(1, 255, (bands, 64, 64)).astype(np.uint8)
+        write(tmp_path / "scenes" / name, pixels, photometric="rgb" if bands == 3 else "minisblack")
+    warnings: list[str] = []
+
+    class Warned(CollectionSteps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    options = collection_options(tiny_vit)
+    assert options.settings is not None
+    settings = options.settings.model_copy(update={"radiometry": Radiometry(range=(0, 255))})
+    options = options.model_copy(update={"settings": settings, "table": False})
+    embed_collection(store, NAME, str(tmp_path / "scenes"), options, steps=Warned())
+    (warning,) = (warning for warning in warnings if warning.startswith("the scenes have different"))
+    assert warning.startswith("the scenes have different bands as colours, so ")
+    assert "bands 1,1,1, black 0,0,0, white 255,255,255" in warning
+    assert "bands 1,2,3, black 0,0,0, white 255,255,255" in warning
+    assert warning.endswith("embed a new collection with `bands`, or leave out the scenes without these bands")
+
+
 def test_a_search_box_with_west_above_east_is_told_before_the_search(store: ObjectStore, tiny_vit: Path) -> None:
     warnings: list[str] = []
 

@@ -29,7 +29,7 @@ from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
-from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
@@ -260,3 +260,27 @@ def test_the_grid_decides_the_fingerprint(embedded: dict[str, Dataset]) -> None:
         "size": SIDE, "stride": SIDE, "edge": "pad", "anchor": "crs", "crs": ZONE, "resolution": 10.0
     }  # fmt: skip
     assert embedded["own"].plan.sharding.grid == GRID
+
+
+@pytest.mark.parametrize(("resolution", "warns"), [(1.0, True), (2.0, False)])
+def test_a_grid_with_far_smaller_pixels_than_the_raster_gives_a_warning(
+    resolution: float, warns: bool, tmp_path: Path, tiny_vit: Path
+) -> None:
+    raster = write_ground(tmp_path / "small.tif", ZONE, *CORNER, 20, 10)
+    warnings: list[str] = []
+
+    class Warned(Steps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    grid = Grid(size=SIDE, anchor="crs", crs=ZONE, resolution=resolution)
+    options = EmbedOptions(**asked(tiny_vit, "small") | {"grid": grid}, quality_checks=False)
+    embed_raster(ObjectStore(root=str(tmp_path / "store")), str(raster), options, steps=Warned())
+    if warns:
+        (warning,) = warnings
+        assert warning == (
+            "the raster has 20x10 px, and the grid 200x100 px: a pixel of the raster becomes about 10 x 10 px, so a "
+            "tile shows little: use a larger `resolution`"
+        )
+    else:
+        assert warnings == []
