@@ -26,6 +26,7 @@ from prefect.runtime import flow_run
 from rasterembed.collection.catalogue import read_catalogue
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, UsageError, one_line
 from rasterembed.escape import escape_terminal
+from rasterembed.near_names import known_names
 from rasterembed.raster.source import default_dataset_id, older_dataset_ids
 from rasterembed.store.collection_rules import CollectionRule, is_scene, rule_for
 from rasterembed.store.layout import CollectionLayout
@@ -208,7 +209,8 @@ def _find_deployment(client: SyncPrefectClient, name: str, option: str) -> Deplo
     except (ObjectNotFound, ValueError) as error:
         flow = name.partition("/")[0]
         others = client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
-        known = ", ".join(f"{flow}/{other.name}" for other in others) or "no deployment of this flow: run `make deploy`"
+        names = sorted(f"{flow}/{other.name}" for other in others)
+        known = known_names(name, names) if names else "no deployment of this flow: run `make deploy`"
         raise UsageError(
             f"`{option}`: there is no deployment {name!r} on this Prefect server: give another one as flow/deployment; "
             f"it has {known}"

@@ -156,7 +156,7 @@ def test_a_sweep_starts_no_more_than_told_and_the_next_goes_on(
             "{bucket}",
             {"deployment": "raster-embeddings/none"},
             "`deployment`: there is no deployment 'raster-embeddings/none' on this Prefect server: give another one as "
-            "flow/deployment; it has raster-embeddings/test-",
+            "flow/deployment; it has raster-embeddings/",
         ),
         ("{bucket}", {"deployment": "none/none"}, "it has no deployment of this flow: run `make deploy`"),
     ],
