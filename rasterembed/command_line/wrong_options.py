@@ -104,6 +104,8 @@ def _validation_error(error: ValidationError, argument: Argument | None) -> str:
     if not option and argument is not None and not argument.children:  # It is not the check of a whole model.
         option = _typed_name(argument)
     reason, value = allowed_values(error), first["input"]
+    if first["type"] == "too_short":  # An option with a list takes one word.
+        reason = f"give {first['ctx']['min_length']} values with commas between them, and no space"
     if not option:
         return reason
     if shows_value(first):

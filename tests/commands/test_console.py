@@ -289,6 +289,11 @@ def test_qa_sets_the_state_by_its_verdict(
         (2, ["search", "made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in"),
         (2, ["search", "made", "--lonlat", "24"], "--lonlat: give 2 values, not 1"),
         (2, ["search", "made", "--lonlat", "-78,24.5"], "put a space between two values, and no comma"),
+        (
+            2,
+            ["embed", "a.tif", "--mean", "0.430", "0.411", "0.296"],
+            "--mean: give 3 values with commas between them, and no space, not '0.430'",
+        ),
         (2, ["search", "made", "--tile", "3,3"], "--tile: '3,3' is not a tile id: tile ids look like"),
         (2, ["datasets", "verify", "ma*"], "give the id of one dataset, not 'ma*': only a search takes patterns"),
         (1, ["embed", "scene.tif", "--root", "/proc/x"], "the folder cannot be made: choose a root that you can"),
