@@ -91,9 +91,13 @@ class Recorder(CollectionSteps):
 
     def __init__(self) -> None:
         self.rows: list[SceneRow] = []
+        self.warnings: list[str] = []
 
     def on_scene(self, row: SceneRow) -> None:
         self.rows.append(row)
+
+    def on_warning(self, message: str) -> None:
+        self.warnings.append(message)
 
     @property
     def names(self) -> dict[str, SceneState]:
@@ -116,23 +120,31 @@ def outputs(store: ObjectStore) -> dict[str, tuple[str, int]]:
 def test_a_search_that_ended_early_gives_a_warning_and_no_scene_is_gone(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
-    warnings: list[str] = []
-
     class EndsEarly(Recorder):
         def discover(self, *arguments: Any) -> Listing:
             return replace(super().discover(*arguments), ended_early=True)
 
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
-
     options = collection_options(tiny_vit).model_copy(update={"table": False, "quality_checks": False})
     run(store, scenes, options)
     (scenes / "a.tif").unlink()
-    result = embed_collection(store, NAME, str(scenes), options, steps=EndsEarly())
+    steps = EndsEarly()
+    result = embed_collection(store, NAME, str(scenes), options, steps=steps)
     assert result.comparison.gone == ()
-    (said,) = warnings
+    (said,) = steps.warnings
     assert "the search was ended there: scenes may be missing, so no scene is called gone" in said
     assert run(store, scenes, options)[0].comparison.gone == (member_id(NAME, str(scenes / "a.tif")),)
+
+
+def warnings_with(
+    radiometry: Radiometry, store: ObjectStore, scenes: Path, model: Path, collection: str = NAME
+) -> list[str]:
+    """Embed scenes with this radiometry, and return the warnings of the run."""
+    options, steps = collection_options(model), Recorder()
+    assert options.settings is not None
+    settings = options.settings.model_copy(update={"radiometry": radiometry})
+    options = options.model_copy(update={"settings": settings, "table": False})
+    embed_collection(store, collection, str(scenes), options, steps=steps)
+    return steps.warnings
 
 
 @pytest.mark.parametrize(
@@ -156,17 +168,7 @@ def test_scenes_with_different_black_and_white_give_one_warning(
         low, high = np.percentile(pixels, ends, axis=(1, 2))
         numbers = (",".join(f"{value:g}" for value in values) for values in (low, high))
         colours.append("{} has bands 1,2,3, black {}, white {}".format(path, *numbers))
-    warnings: list[str] = []
-
-    class Warned(CollectionSteps):
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
-
-    options = collection_options(tiny_vit)
-    assert options.settings is not None
-    settings = options.settings.model_copy(update={"radiometry": radiometry})
-    options = options.model_copy(update={"settings": settings, "table": False})
-    embed_collection(store, NAME, str(tmp_path / "scenes"), options, steps=Warned())
+    warnings = warnings_with(radiometry, store, tmp_path / "scenes", tiny_vit)
     # The preset of Landsat clips all pixels of these scenes, which is another warning.
     warnings = [warning for warning in warnings if warning.startswith("the scenes have different")]
     assert len(warnings) == differ
@@ -182,17 +184,7 @@ def test_scenes_with_different_bands_and_the_same_range_give_a_warning_about_the
     for name, bands in (("a.tif", 1), ("b.tif", 3)):
         pixels = np.random.default_rng(bands).integers(1, 255, (bands, 64, 64)).astype(np.uint8)
         write(tmp_path / "scenes" / name, pixels, photometric="rgb" if bands == 3 else "minisblack")
-    warnings: list[str] = []
-
-    class Warned(CollectionSteps):
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
-
-    options = collection_options(tiny_vit)
-    assert options.settings is not None
-    settings = options.settings.model_copy(update={"radiometry": Radiometry(range=(0, 255))})
-    options = options.model_copy(update={"settings": settings, "table": False})
-    embed_collection(store, NAME, str(tmp_path / "scenes"), options, steps=Warned())
+    warnings = warnings_with(Radiometry(range=(0, 255)), store, tmp_path / "scenes", tiny_vit)
     (warning,) = (warning for warning in warnings if warning.startswith("the scenes have different"))
     assert warning.startswith("the scenes have different bands as colours, so ")
     assert "bands 1,1,1, black 0,0,0, white 255,255,255" in warning
@@ -201,39 +193,23 @@ def test_scenes_with_different_bands_and_the_same_range_give_a_warning_about_the
 
 
 def test_a_search_box_with_west_above_east_is_told_before_the_search(store: ObjectStore, tiny_vit: Path) -> None:
-    warnings: list[str] = []
-
-    class Warned(CollectionSteps):
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
-
+    steps = Recorder()
     for bbox in ((25, 60, 24, 61), (25, 60, 0, 24, 61, 100), (24, 60, 25, 61)):
         options = collection_options(tiny_vit, search=StacSearch(bbox=bbox))
         with pytest.raises(StoreError, match="not one of those that may be read"):
-            embed_collection(store, NAME, "https://stac.example.org/v1", options, steps=Warned())
+            embed_collection(store, NAME, "https://stac.example.org/v1", options, steps=steps)
     note = (
         "`search`: the box crosses the antimeridian, because west (25) is above east (24): it covers 359 degrees of "
         "longitude; did you mean the box 24 60 25 61?"
     )
-    assert warnings == [note, note]
+    assert steps.warnings == [note, note]
 
 
 def test_black_and_white_that_do_not_fit_the_scenes_give_one_warning_and_their_number(
     store: ObjectStore, scenes: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warnings(name: str, radiometry: Radiometry) -> list[str]:
-        said: list[str] = []
-
-        class Warned(CollectionSteps):
-            def on_warning(self, message: str) -> None:
-                said.append(message)
-
-        options = collection_options(tiny_vit)
-        assert options.settings is not None
-        settings = options.settings.model_copy(update={"radiometry": radiometry})
-        options = options.model_copy(update={"settings": settings, "table": False})
-        embed_collection(store, name, str(scenes), options, steps=Warned())
-        return said
+        return warnings_with(radiometry, store, scenes, tiny_vit, name)
 
     assert warnings("right", Radiometry(range=(0, 255))) == []
     (scenes / "damaged.tif").write_text("damaged")
@@ -291,23 +267,19 @@ def test_the_vectors_equal_those_of_each_scene_alone(store: ObjectStore, scenes:
 def test_a_run_with_nothing_to_do_tells_that_a_dataset_is_lost(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
-    warnings: list[str] = []
-
-    class Warned(Recorder):
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
+    steps = Recorder()
 
     def again() -> CollectionResult:
-        return embed_collection(store, NAME, str(scenes), collection_options(tiny_vit), steps=Warned())
+        return embed_collection(store, NAME, str(scenes), collection_options(tiny_vit), steps=steps)
 
-    assert (again().lost, warnings) == ((), [])
-    assert (again().lost, warnings) == ((), [])
+    assert (again().lost, steps.warnings) == ((), [])
+    assert (again().lost, steps.warnings) == ((), [])
     lost = member_id(NAME, str(scenes / "b.tif"))
     (Path(store.root) / DatasetLayout(lost).manifest).unlink()
     result = again()
     assert result.lost == (lost,)
     assert result.comparison.to_embed_count == 0
-    assert warnings == [
+    assert steps.warnings == [
         f"the dataset of 1 scene is missing ({lost!r}): `rasterembed collection verify {NAME}` says what to do"
     ]
     note, *_ = summary(result, None).splitlines()
@@ -317,9 +289,9 @@ def test_a_run_with_nothing_to_do_tells_that_a_dataset_is_lost(
     assert damage.key == DatasetLayout(lost).manifest
     assert f"rasterembed collection remove-scene {NAME} {lost}" in damage.remedy
     remove_from_collection(result.collection, lost)
-    del warnings[:]
+    del steps.warnings[:]
     assert again().comparison.to_embed_count == 1
-    assert (again().lost, warnings) == ((), [])
+    assert (again().lost, steps.warnings) == ((), [])
     assert Collection.open(store, NAME).verify() == ()
 
 
