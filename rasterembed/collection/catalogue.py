@@ -304,7 +304,7 @@ def _values(row: SceneRow) -> dict[str, Any]:
 
 
 def _shown(value: object) -> str:
-    """Return a wrong value for an error."""
+    """Return a wrong value as text for an error."""
     return cut(repr(value), _SHOWN_LETTERS)
 
 

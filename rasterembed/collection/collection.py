@@ -128,7 +128,7 @@ class Collection(AllTilesQuestions):
         return found or Catalogue.of([])
 
     def _is_complete(self) -> bool:
-        """Return whether the last run completed the collection, also as it is now."""
+        """Return whether the collection is complete. If it was when it was opened, its state is read again."""
         if self.state is not CollectionState.READY:
             return False
         now = find_collection(self.store, self.id)

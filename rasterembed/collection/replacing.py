@@ -19,7 +19,7 @@ def check_replacement(store: ObjectStore, plan: Plan) -> None:
     """Refuse a plan that replaces the dataset of a scene in a collection, if it has other settings than the collection.
 
     The id of a dataset that joined a collection does not tell the collection. The catalogues of all collections are
-    therefore read, but only if the plan replaces another dataset. A collection that cannot be read has no say.
+    therefore read, but only if the plan replaces another dataset. A collection that cannot be read is left out.
 
     Args:
         store: store of the dataset.
@@ -45,7 +45,7 @@ def check_replacement(store: ObjectStore, plan: Plan) -> None:
 def check_deletion(store: ObjectStore, dataset_id: str) -> None:
     """Refuse to delete a dataset that a collection has as a scene, also if the dataset joined the collection.
 
-    The catalogues of all collections are read, as in `check_replacement`. A collection that cannot be read has no say.
+    The catalogues of all collections are read, as in `check_replacement`. A collection that cannot be read is left out.
 
     Args:
         store: store of the dataset.

@@ -453,7 +453,7 @@ def test_rebuild_makes_a_lost_catalogue_again(
     assert "vector index: built, because there is no index\n" in capsys.readouterr().err
     printed = command("rebuild", "older", "--root", root, "--datasets", "alone")
     assert printed.splitlines()[0] == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
-    # It is no more deleted under a collection than a dataset that the collection made.
+    # A dataset that joined is refused, as a dataset is that the collection made.
     (Path(root) / "collections/damaged").mkdir()
     (Path(root) / "collections/damaged/collection.json").write_text("{}")
     with pytest.raises(SystemExit) as error:
