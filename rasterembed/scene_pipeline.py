@@ -209,12 +209,12 @@ class _SceneWorker:
         options = self._job.options
         source = _source_of(self._store, scene, self._job.options.assets)
         profile = inspect_scene(self._store, source, allow_no_crs=options.selection.allow_no_crs)
+        if self._job.lattice is not None:
+            self._job.lattice.check(profile, options.grid, source.uri)
         dataset_id = member_id(self._job.collection_id, scene.uri)
         plan = make_plan(
             self._store, source, dataset_id, options, profile=profile, model=self._job.model, shared=self._shared
         )
-        if self._job.lattice is not None:
-            self._job.lattice.check(plan)
         warning = self._colours.warning(plan)
         if warning is not None:
             self._messages.on_warning(warning)

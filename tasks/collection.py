@@ -124,7 +124,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         """Send the event of a scene that was embedded."""
         self._rows.append(row)
         if row.state is not SceneState.FAILED:
-            report_scene(self._store, row)
+            report_scene(self._store, self._block, row)
 
     def on_indexed(self, result: BuildResult) -> None:
         """Log what became of the vector index."""
@@ -136,7 +136,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         search = collection_search_command(collection, self._block)
         _publish_collection(result, search, self._block)
         _publish_scenes(result, self._rows)
-        report_collection(result)
+        report_collection(result, self._block)
         log = get_run_logger()
         if not result.too_many_failed:  # Otherwise the error of the run has the reasons.
             for text in result.failures():

@@ -107,11 +107,14 @@ class _Committed:
     """Name of the collection that the dataset belongs to."""
 
 
-def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: QaReport | None) -> None:
+def report_dataset(
+    store: ObjectStore, block: str | None, plan: Plan, manifest: Manifest, report: QaReport | None
+) -> None:
     """Send the event about a dataset that was committed, and materialise its asset.
 
     Args:
         store: store of the dataset.
+        block: name of the store's block. None if the run has no block.
         plan: plan of the dataset.
         manifest: the dataset's manifest, in its final state.
         report: report of the quality checks. None if they did not run.
@@ -126,14 +129,15 @@ def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: Q
         figures={} if report is None else _figures(report.metrics),
         collection_id=None,
     )
-    _report(store, committed)
+    _report(store, block, committed)
 
 
-def report_scene(store: ObjectStore, row: SceneRow) -> None:
+def report_scene(store: ObjectStore, block: str | None, row: SceneRow) -> None:
     """Send the event about a scene of a collection that was committed, and materialise the asset of its dataset.
 
     Args:
         store: store of the collection.
+        block: name of the store's block. None if the run has no block.
         row: row of the scene in the catalogue. Nothing is sent about a scene that failed.
     """
     if row.state is SceneState.FAILED:
@@ -148,14 +152,15 @@ def report_scene(store: ObjectStore, row: SceneRow) -> None:
         figures={},
         collection_id=collection_of(row.id),
     )
-    _report(store, committed)
+    _report(store, block, committed)
 
 
-def report_collection(result: CollectionResult) -> None:
+def report_collection(result: CollectionResult, block: str | None) -> None:
     """Send the event about a collection, if the run changed it, and materialise its asset.
 
     Args:
         result: the result of the run.
+        block: name of the block of the collection's store. None if the run has no block.
     """
     comparison = result.comparison
     if not (comparison.to_embed_count or result.pruned or comparison.found_again or comparison.newly_gone):
@@ -169,6 +174,7 @@ def report_collection(result: CollectionResult) -> None:
     payload = {
         "collection": collection.id,
         "root": _text(store.root),
+        "store": block,
         "state": collection.state.value,
         "listing": _text(public_address(result.listing.address)),
         "rows": catalogue.vectors,
@@ -191,7 +197,7 @@ def report_collection(result: CollectionResult) -> None:
     _materialise(key, collection.id, description, [asset_key(result.listing.address)], payload)
 
 
-def _report(store: ObjectStore, committed: _Committed) -> None:
+def _report(store: ObjectStore, block: str | None, committed: _Committed) -> None:
     """Send the event about a dataset. A dataset whose quality was not checked has no event, and only its asset."""
     layout = DatasetLayout(committed.id)
     key = asset_key(store.uri(layout.dataset_folder))
@@ -202,6 +208,7 @@ def _report(store: ObjectStore, committed: _Committed) -> None:
     payload: dict[str, Any] = {
         "dataset": committed.id,
         "root": _text(store.root),
+        "store": block,
         "state": committed.state,
         "reason": None if committed.reason is None else _text(committed.reason),
         "raster": _text(public_address(committed.files[0])),

@@ -117,5 +117,5 @@ class PrefectSteps(Steps):
         if result.already_complete:
             log.info("dataset %s was already complete, so nothing was computed", manifest.dataset_id)
         else:
-            report_dataset(store, result.plan, manifest, result.report)
+            report_dataset(store, self._block, result.plan, manifest, result.report)
         log.info("dataset %s is %s%s", manifest.dataset_id, manifest.state, f"; search it: {search}" if search else "")

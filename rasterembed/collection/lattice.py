@@ -17,7 +17,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
-from rasterembed.raster.anchor import find_anchor
+from rasterembed.raster.anchor import find_anchor, place_without_transform
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.same_grid import crs_name, same_crs
@@ -47,25 +47,43 @@ class Lattice(BaseModel):
         """Return the lattice of a raster with a CRS and north up."""
         return cls(crs_wkt=profile.crs_wkt or "", width=profile.transform[0], height=-profile.transform[4])
 
-    def check(self, plan: Plan) -> None:
+    def check(self, profile: RasterProfile, grid: Grid, uri: str) -> None:
         """Refuse a scene whose grid has another lattice. Its tile ids would name other ground.
+
+        Call this before the scene is anchored or warped. Otherwise an error about its pixel edges hides this reason. A
+        scene that has no place, or is not north up, is refused by `find_anchor`.
+
+        Args:
+            profile: the scene's header, before or after it is warped.
+            grid: the grid of the collection. If it has a resolution, the scene is warped to pixels of this size.
+            uri: address of the scene, for errors.
 
         Raises:
             DataError: if CRS or pixel size differ. The text shows both.
         """
-        own = Lattice.of(plan.profile)
+        if place_without_transform(profile) is not None:
+            return
+        own = Lattice.of(profile)
         if not same_crs(own.crs_wkt, self.crs_wkt):
             problem = f"its CRS is {crs_name(own.crs_wkt)}, and that of the collection's tiles is "
             problem += crs_name(self.crs_wkt)
-        elif max(abs(own.width / self.width - 1), abs(own.height / self.height - 1)) > _SAME_SIZE:
+        elif grid.resolution is None and _is_north_up(profile) and not self._has_pixels_of(own):
             problem = f"its pixels are {own.width:.12g} x {own.height:.12g}, and those of the collection's tiles are "
             problem += f"{self.width:.12g} x {self.height:.12g}"
         else:
             return
         raise DataError(
-            f"{plan.source.uri}: {problem}: choose another collection for it, or make a new one with `crs` and "
-            "`resolution`, which warp every scene to one grid"
+            f"{uri}: {problem}: choose another collection for it, or let every scene be warped to one grid with `crs` "
+            "and `resolution`"
         )
+
+    def _has_pixels_of(self, other: Lattice) -> bool:
+        return max(abs(other.width / self.width - 1), abs(other.height / self.height - 1)) <= _SAME_SIZE
+
+
+def _is_north_up(profile: RasterProfile) -> bool:
+    a, b, _, d, e, _ = profile.transform
+    return a > 0 > e and b == d == 0
 
 
 def collection_lattice(
@@ -139,7 +157,7 @@ def check_joining(
     for dataset_id in joining:
         plan = Dataset.open(store, dataset_id, ALL_STATES).plan
         lattice = lattice or Lattice.of(plan.profile)
-        lattice.check(plan)
+        lattice.check(plan.profile, plan.sharding.grid, plan.source.uri)
 
 
 def _lattice_of_scene(store: ObjectStore, grid: Grid, scene: FoundScene, assets: tuple[str, ...]) -> Lattice | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,20 @@ _BYTES_PER_TOKEN_VALUE, _BYTES_PER_CHANNEL_PIXEL = 40, 24
 
 _FREE_SHARE = 0.5
 """Share of a CUDA device's free memory that the model may use."""
+
+
+@cache
+def model_thread() -> ThreadPoolExecutor:
+    """Return the thread that loads the models of this process, and computes all vectors.
+
+    If several threads called PyTorch, each of them would get its own pool of threads. On CUDA, only the thread that
+    compiled a model can replay its graphs, and after the first model PyTorch compiles for no other thread.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="model")
+
+
+# A forked process has no thread but the one that forked it.
+os.register_at_fork(after_in_child=model_thread.cache_clear)
 
 
 class Pending:
@@ -88,7 +104,7 @@ def _cpu_name() -> str:
 class Embedder:
     """A loaded model that turns tiles into vectors.
 
-    Several threads may share an embedder. All batches are computed one after the other in the embedder's own thread.
+    Several threads may share an embedder. All batches are computed one after the other in the same thread.
 
     Args:
         model: The model to load. See `resolve_model`. The weights must have the digest `model.weights_sha256`.
@@ -127,9 +143,7 @@ class Embedder:
         self._device = torch.device(device)
         self._staging = Staging(self._device) if self._device.type == "cuda" else None
         self._colours: dict[ResolvedRadiometry | None, Colours] = {}
-        # One thread loads the model and computes everything. If several threads called PyTorch, each of them would get
-        # its own pool of threads. A CUDA graph can be replayed only by the thread that recorded the graph.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._thread = model_thread()
         loaded_engine, self._network = self._thread.submit(self._load, engine).result()
         self.computation = Computation(
             engine=loaded_engine,
@@ -181,8 +195,14 @@ class Embedder:
             colours = self._colours_of(radiometry)
         else:
             pixels, colours = radiometry.scaled(pixels).astype(np.float32), self._colours_of(None)
-        values = self._upload(pixels)
-        mask = None if valid.all() else self._upload(valid)
+        try:
+            values = self._upload(pixels)
+            mask = None if valid.all() else self._upload(valid)
+        except torch.OutOfMemoryError as error:
+            raise DataError(
+                f"{self._device} has no memory for the pixels of {len(pixels)} tiles: take a smaller `batch_size` or "
+                "`shard_threads`, or stop other programs on the device"
+            ) from error
         if isinstance(self._network, OpenVinoNetwork):
             return self._start(self._network, values, mask, colours)
         vectors: list[Tensor] = []

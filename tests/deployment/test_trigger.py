@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from prefect.client.schemas.filters import FlowFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from blocks.object_store import ObjectStoreBlock
 from tests.support.deployed import Runs, deploy, worker
 from tests.support.prefect_server import prefect_server
 from tests.support.scenes import write_scene
@@ -22,6 +24,8 @@ def test_an_updated_collection_starts_the_overview(tiny_vit: Path, tmp_path: Pat
     with prefect_server(few_certificates=True) as server:
         deploy(server, "*/collection-process", "*/overview-process", RASTER_ROOT=str(tmp_path / "elsewhere"))
         runs = Runs(server)
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            ObjectStoreBlock(root=str(tmp_path / "of-the-block")).save("mine")
 
         def overviews() -> list[FlowRun]:
             with runs._client() as client:
@@ -34,6 +38,7 @@ def test_an_updated_collection_starts_the_overview(tiny_vit: Path, tmp_path: Pat
             "collection": "survey",
             "scenes": str(tmp_path / "scenes"),
             "root": str(root),
+            "store": "mine",
             "grid": {"size": 32},
             "dinov3": {"model": str(tiny_vit), "device": "cpu"},
         }
@@ -43,7 +48,7 @@ def test_an_updated_collection_starts_the_overview(tiny_vit: Path, tmp_path: Pat
             assert run.state.is_completed(), run.state.message
             (overview,) = wait_for(overviews, "a run of qa-overview", timeout=400)
             assert overview.state.is_completed(), overview.state.message
-            assert overview.parameters["root"] == str(root)
+            assert overview.parameters == {"root": str(root), "store": "mine"}
             page = (root / "qa-overview.html").read_text()
             assert "survey--" in page
             # A run that changes nothing starts nothing.

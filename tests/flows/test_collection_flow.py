@@ -162,6 +162,7 @@ def test_events_and_assets_tell_what_was_committed(
     (updated,) = _events(prefect_api, "raster-embeddings.collection.updated", run, 1)
     payload = updated["payload"]
     assert payload["scenes"] == {"ready": 2, "failed": 1}
+    assert (payload["root"], payload["store"]) == (store.root, None)
     assert (payload["rows"], payload["failed"], payload["new"]) == (8, 1, 3)
     question = "SELECT min(bbox.xmin), min(bbox.ymin), max(bbox.xmax), max(bbox.ymax) FROM read_parquet(?)"
     (bbox,) = duckdb.execute(question, [payload["links"]["catalogue"]]).fetchall()

@@ -26,10 +26,10 @@ PLACE = 300_160.0, 6_700_160.0
 """Upper left corner of the scenes in EPSG:32635."""
 
 
-def write(path: Path, crs: str = "EPSG:32635", pixel: float = 10.0, side: int = 64) -> Path:
-    """Write a scene at the same place on Earth, in any CRS. Its edges are on the lattice of its pixels."""
+def write(path: Path, crs: str = "EPSG:32635", pixel: float = 10.0, side: int = 64, shift: float = 0.0) -> Path:
+    """Write a scene at the same place on Earth, in any CRS. Its edges are `shift` px from the lattice of its pixels."""
     to_crs = pyproj.Transformer.from_crs("EPSG:32635", crs, always_xy=True)
-    left, top = (round(value / pixel) * pixel for value in to_crs.transform(*PLACE))
+    left, top = ((round(value / pixel) + shift) * pixel for value in to_crs.transform(*PLACE))
     pixels = np.random.default_rng(1).integers(1, 256, (3, side, side), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     place: dict[str, Any] = {"crs": crs, "transform": Affine(pixel, 0, left, 0, -pixel, top)}
@@ -77,13 +77,37 @@ def test_a_scene_of_another_lattice_fails_with_both_shown(store: ObjectStore, sc
     }
     reason = found["b.tif"].reason or ""
     assert "CRS is 'WGS 84 / UTM zone 34N', and that of the collection's tiles is 'WGS 84 / UTM zone 35N'" in reason
-    assert "make a new one with `crs` and `resolution`" in reason
+    # A collection with datasets keeps its settings, so the advice is for another one.
+    kept = " (in a new collection: this one keeps its settings)"
+    result = embed_collection(store, NAME, str(scenes), chosen)
+    (zone,) = [text for text in result.failures() if "zone 34N" in text]
+    assert zone.endswith(f"or let every scene be warped to one grid with `crs` and `resolution`{kept}")
     assert "its pixels are 20 x 20, and those of the collection's tiles are 10 x 10" in (found["c.tif"].reason or "")
     # In a later run, the scenes in the catalogue decide, and not the first scene of the listing.
     write(scenes / "0.tif", "EPSG:32634")
     result = embed_collection(store, NAME, str(scenes), chosen)
     assert "zone 34N" in (rows(store)["0.tif"].reason or "")
     assert {Path(row.source).name for row in result.failed} == {"0.tif", "b.tif", "c.tif", "d.tif"}
+
+
+@pytest.mark.parametrize("resolution", [None, 10.0])
+def test_another_crs_is_the_reason_whatever_the_pixel_edges_are(
+    resolution: float | None, store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    write(tmp_path / "scenes" / "a.tif")
+    write(tmp_path / "scenes" / "shifted.tif", "EPSG:32634", shift=0.33)
+    write(tmp_path / "scenes" / "degrees.tif", "EPSG:4326", pixel=0.0001, shift=0.33)
+    write(tmp_path / "scenes" / "coarse.tif", pixel=20.0, shift=0.33)
+    chosen = options(tiny_vit, Grid(size=32, anchor="crs", resolution=resolution))
+    embed_collection(store, NAME, str(tmp_path / "scenes"), chosen)
+    reasons = {name: row.reason or "" for name, row in rows(store).items()}
+    assert "CRS is 'WGS 84 / UTM zone 34N', and that of the collection's tiles" in reasons["shifted.tif"]
+    assert "CRS is 'WGS 84', and that of the collection's tiles" in reasons["degrees.tif"]
+    if resolution is None:
+        assert "its pixels are 20 x 20, and those of the collection's tiles are 10 x 10" in reasons["coarse.tif"]
+    else:
+        assert rows(store)["coarse.tif"].state is SceneState.EMBEDDED
+    assert not any("`origin=" in reason for reason in reasons.values())
 
 
 def test_with_a_crs_all_scenes_are_on_one_lattice(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:

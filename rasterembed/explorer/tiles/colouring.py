@@ -109,7 +109,7 @@ def similarity_colouring(similarity: NDArray[np.float32]) -> Colouring:
 
 
 def class_colouring(table: TileTable, classes: int) -> Colouring:
-    """Return colours by the class of k-means. The largest class comes first.
+    """Return colours by the class of k-means. Class 0 is the largest, as in `cluster`.
 
     Args:
         table: the tiles.
@@ -120,7 +120,7 @@ def class_colouring(table: TileTable, classes: int) -> Colouring:
     """
     refuse_without_direction(table.tiles)
     found = find_classes(table.tiles, min(classes, table.count), seed=0)
-    labels = [f"Class {number}" for number in range(1, len(found.sizes) + 1)]
+    labels = [f"Class {number}" for number in range(len(found.sizes))]
     note = "Classes of similar vectors by k-means, the largest first."
     return by_class(Colour.CLUSTER, found.number, labels, _CLASS_COLOURS, note)
 

@@ -208,6 +208,8 @@ def test_classes_keep_equal_vectors_together(client: TestClient, town: Tiles) ->
     colours = [one["colour"] for one in legend["classes"]]
     assert sum(one["tiles"] for one in legend["classes"]) == len(town)
     assert [one["tiles"] for one in legend["classes"]] == sorted(one["tiles"] for one in legend["classes"])[::-1]
+    # `cluster` and the searches of its file number the classes in the same way.
+    assert [one["label"] for one in legend["classes"]] == ["Class 0", "Class 1", "Class 2", "Class 3"]
     found = colours_of(client, "datasets/town", town, range(len(town)), 13, colour="cluster", classes=4)
     number = np.array([colours.index("#{:02x}{:02x}{:02x}".format(*rgb[:3])) for rgb in found])
     # The vectors were made in four groups of rows of the grid.
