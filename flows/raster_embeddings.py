@@ -133,7 +133,7 @@ def raster_embeddings(
         rows=manifest.rows,
         skipped=manifest.skipped,
         seconds=round(time.monotonic() - started, 2),
-        tiles_per_second=round(manifest.tiles / seconds, 2) if seconds else 0.0,
+        tiles_per_second=round(result.computed_tiles / seconds, 2) if seconds else 0.0,
         search=search_command(target, manifest, store),
         note="the dataset was already complete, so nothing was computed" if result.already_complete else None,
     )

@@ -112,6 +112,8 @@ class EmbedResult:
     """The quality report. None if the quality checks were turned off, or if the dataset was already complete."""
     embedding_seconds: float = 0.0
     """Time in seconds for computing the shards. 0 if the dataset was already complete."""
+    computed_tiles: int = 0
+    """Number of tiles that this run computed. The other tiles were in the store before."""
 
     def __repr__(self) -> str:
         """Return one short line."""
@@ -429,13 +431,13 @@ def _carry_out(
     seconds = time.monotonic() - started
     manifest = steps.commit(store, plan, shards, lease)
     if not options.quality_checks:
-        return EmbedResult(plan, manifest, None, seconds)
+        return EmbedResult(plan, manifest, None, seconds, progress.computed)
     report = steps.check_quality(store, manifest, options.qa)
     if report.passed:
         steps.index_vectors(store, manifest, options.search)
     state: State = "ready" if report.passed else "failed_qa"
     manifest = set_state(store, manifest, state, report.reason)
-    return EmbedResult(plan, manifest, report, seconds)
+    return EmbedResult(plan, manifest, report, seconds, progress.computed)
 
 
 @known_parameters

@@ -49,10 +49,10 @@ Exporting and measuring a ViT-S takes as long as embedding a few hundred tiles. 
 tenth and a half of the time.
 """
 
-AUTO_TILES_CUDA = 50_000
+AUTO_TILES_CUDA = 200_000
 """Smallest number of planned tiles for which `auto` uses torch.compile on CUDA.
 
-The compilation takes minutes. After that, the compiled model saves less than half of the time.
+On an H100, the compilation took 32 s for ViT-S and 35 s for ViT-L. The compiled model saved 0.05 and 0.2 ms a tile.
 """
 
 

@@ -123,6 +123,11 @@ def test_a_ready_dataset_is_left_as_it_is(scene: Path, tmp_path: Path, prefect_a
     assert (tmp_path / "datasets/again/manifest.json").read_bytes() == manifest
     for path, (content, written) in before.items():
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, written)
+    # All shards are there, but not the manifest. The run finishes the dataset, and computes no tile.
+    (tmp_path / "datasets/again/manifest.json").unlink()
+    third = _run(**parameters)
+    assert (third.result().rows, third.result().note) == (25, None)
+    assert third.result().tiles_per_second == 0.0
 
 
 def test_another_configuration_is_refused_until_replace(
