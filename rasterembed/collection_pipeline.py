@@ -48,6 +48,7 @@ from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionReport, warning_of_run
 from rasterembed.qa.collection_thresholds import CollectionThresholds
+from rasterembed.qa.other_verdicts import find_other_verdicts
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index.table_index import build_table_index
@@ -326,7 +327,7 @@ class _Run:
         store, layout, steps, options = self.store, self.layout, self.steps, self.options
         existing = find_collection(store, layout.collection_id)
         writer = self._open_writer(existing)
-        comparison = compare(writer.catalogue, self.listing)
+        comparison = compare(writer.catalogue, self.listing, self._judged_otherwise(writer.catalogue))
         if existing is not None and existing.state is CollectionState.EMBEDDING:
             complete = _count_complete(store, layout.collection_id, comparison)
             if complete:
@@ -370,6 +371,12 @@ class _Run:
                 f"{self.layout.owner} has no vectors yet, so the settings of this run replace its settings"
             )
         return writer
+
+    def _judged_otherwise(self, catalogue: Catalogue) -> set[str]:
+        """Return the addresses of the scenes that get another verdict with the bounds of this run."""
+        if not self.options.quality_checks:
+            return set()
+        return set(find_other_verdicts(self.store, self.layout.collection_id, catalogue, self.options.qa))
 
     def _embed(self, writer: CollectionWriter, comparison: Comparison) -> None:
         """Embed the scenes that need it, and give their rows to the writer."""

@@ -280,7 +280,7 @@ class _SceneWorker:
         if not plan.is_stored(store):
             self._lease.check_often()
             plan.write(store)
-        if self._job.options.quality_checks and manifest.state == "embedded":
+        if self._job.options.quality_checks and manifest.state in ("embedded", "failed_qa"):
             rows = self._job.options.qa.sample_rows
             summaries = {shard.number: summarise_shard(store, plan, shard.path, rows) for shard in manifest.shards}
             state, reason = self._judge(plan, summaries)

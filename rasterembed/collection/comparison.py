@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,7 +20,7 @@ class Comparison:
     changed: tuple[FoundScene, ...]
     """Scenes whose file has another size or version than the catalogue says."""
     again: tuple[FoundScene, ...]
-    """Scenes that failed before, and did not change."""
+    """Scenes that did not change, and either failed before or get another verdict of the quality checks now."""
     unchanged: tuple[FoundScene, ...]
     """Scenes that are embedded and did not change."""
     found_again: tuple[str, ...]
@@ -41,7 +41,7 @@ class Comparison:
         return len(self.new) + len(self.changed) + len(self.again)
 
 
-def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
+def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) -> Comparison:
     """Compare a listing with a catalogue, by size and version of each scene's file.
 
     A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
@@ -50,13 +50,14 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
     Args:
         catalogue: catalogue of the collection.
         listing: the scenes that exist now.
+        again: addresses of scenes that are tried again though they are embedded.
     """
     names = ("source", "id", "source_size", "source_version", "state", "listing", "gone")
     columns = [catalogue.table[name].to_pylist() for name in names]
     known = {row[0]: row[1:] for row in zip(*columns, strict=True)}
     new: list[FoundScene] = []
     changed: list[FoundScene] = []
-    again: list[FoundScene] = []
+    tried_again: list[FoundScene] = []
     unchanged: list[FoundScene] = []
     found_again: list[str] = []
     for scene in listing.scenes:
@@ -67,8 +68,8 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
         dataset_id, size, version, state, address, gone = row
         if (scene.size, scene.version) != (size, version):
             changed.append(scene)
-        elif state == SceneState.FAILED:
-            again.append(scene)
+        elif state == SceneState.FAILED or scene.uri in again:
+            tried_again.append(scene)
         else:
             unchanged.append(scene)
             if gone or address != listing.address:
@@ -80,7 +81,7 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
     return Comparison(
         tuple(new),
         tuple(changed),
-        tuple(again),
+        tuple(tried_again),
         tuple(unchanged),
         tuple(found_again),
         gone=tuple(row[0] for row in missing),

@@ -451,6 +451,34 @@ def test_a_scene_that_fails_its_quality_checks_is_recorded_and_not_tried_again(
 
 
 @pytest.mark.usefixtures("plain_pictures")
+def test_a_run_with_other_bounds_judges_the_scenes_that_did_not_pass(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    for number, name in enumerate(("a.tif", "b.tif", "c.tif")):
+        write_scene(scenes / name, number)
+    strict = run(store, scenes, _strict(tiny_vit))[0].collection
+    assert strict.catalogue.counts() == {SceneState.FAILED_QA: 3}
+    # The full checks of a scene are not repeated by a run, so their verdict stays.
+    checked = member_id(NAME, str(scenes / "c.tif"))
+    check_dataset(store, checked, QaThresholds(min_rows=2, max_norm_ratio=1.0))
+
+    loose = collection_options(tiny_vit, quality_checks=True, qa=QaThresholds(min_rows=2, max_norm_ratio=1000.0))
+    shards = {name: state for name, state in outputs(store).items() if name.startswith("embeddings/")}
+    result, judged = run(store, scenes, loose)
+    assert judged == {"a.tif": SceneState.READY, "b.tif": SceneState.READY}
+    # Nothing is computed again.
+    assert {name: state for name, state in outputs(store).items() if name.startswith("embeddings/")} == shards
+    assert [Path(scene.uri).name for scene in result.comparison.again] == ["a.tif", "b.tif"]
+    states = {Path(row.source).name: row.state for row in result.collection.catalogue.rows()}
+    assert states == {"a.tif": SceneState.READY, "b.tif": SceneState.READY, "c.tif": SceneState.FAILED_QA}
+    assert result.collection.table is not None
+    assert result.collection.table.rows == 8
+    again, _ = run(store, scenes, loose)
+    assert again.comparison.to_embed_count == 0
+
+
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_scene_that_is_checked_with_other_thresholds_changes_catalogue_and_table(
     store: ObjectStore, tmp_path: Path, tiny_vit: Path
 ) -> None:
