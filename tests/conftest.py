@@ -6,8 +6,9 @@ import gc
 import os
 import signal
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +151,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def _listening() -> set[str]:
-    """Name every socket that this process or one of its descendants listens on."""
+def _listening(processes: Iterable[psutil.Process]) -> set[str]:
+    """Name every socket that one of the processes listens on."""
     found = set()
-    this = psutil.Process()
-    for process in (this, *this.children(recursive=True)):
+    for process in processes:
         try:
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
@@ -165,11 +165,36 @@ def _listening() -> set[str]:
     return found
 
 
+def _of_this_process() -> set[str]:
+    return _listening([psutil.Process()])
+
+
+def _of_all_processes() -> set[str]:
+    this = psutil.Process()
+    return _listening([this, *this.children(recursive=True)])
+
+
+def _check_that_all_end(listening: Callable[[], set[str]], before: set[str]) -> None:
+    """Fail if more sockets listen than before. A service that was told to end may need some seconds."""
+    deadline = time.monotonic() + 20
+    while (more := listening() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert more == set()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_listens_afterwards() -> Iterator[None]:
-    before = _listening()
+    before = _of_all_processes()
     yield
-    assert _listening() - before == set()
+    _check_that_all_end(_of_all_processes, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _this_process_listens_no_longer(_nothing_listens_afterwards: None) -> Iterator[None]:
+    """Name the module whose tests leave a socket open. Servers of the whole session are other processes."""
+    before = _of_this_process()
+    yield
+    _check_that_all_end(_of_this_process, before)
 
 
 @pytest.fixture(scope="session")
