@@ -39,6 +39,9 @@ class EmbeddedServer(SubprocessASGIServer):
                 *("--factory", "prefect.server.api.server:create_app", *options, *address),
             ],
             stdin=subprocess.PIPE,
+            # Ctrl-C on a terminal goes to all processes of its session. The server must outlive the run, which reports
+            # its end to the server.
+            start_new_session=True,
             env={**os.environ, **own, **settings},
         )
 

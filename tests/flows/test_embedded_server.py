@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -54,28 +55,50 @@ time.sleep(600)
     assert _ends(child)
 
 
-@pytest.mark.slow
-def test_the_embedded_server_ends_when_its_command_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def begun(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the command of a flow, in a session as of a terminal, and return it when its run has begun."""
     scene = make_scene(tmp_path, width=512, height=512).raster
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    log = tmp_path / "log"
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(PROJECT)}
+    log = tmp_path / "log"
     command = subprocess.Popen(
         [sys.executable, "-m", "flows.raster_embeddings", str(scene), "--root", str(tmp_path / "store")],
         env=environment,
         cwd=tmp_path,
         stderr=log.open("w"),
+        start_new_session=True,
     )
     try:
         while "Beginning flow run" not in log.read_text():  # The server answers then.
             assert command.poll() is None, log.read_text()
             time.sleep(0.1)
-        (server,) = psutil.Process(command.pid).children()
-        arguments = server.cmdline()
+        yield command
     finally:
-        command.send_signal(signal.SIGKILL)
+        command.kill()
         command.wait()
+
+
+@pytest.mark.slow
+def test_the_embedded_server_ends_when_its_command_is_killed(begun: subprocess.Popen[bytes]) -> None:
+    (server,) = psutil.Process(begun.pid).children()
+    arguments = server.cmdline()
+    begun.kill()
+    begun.wait()
     assert "prefect.server.api.server:create_app" in arguments
+    assert _ends(server)
+
+
+@pytest.mark.slow
+def test_the_server_takes_the_end_of_a_run_that_ctrl_c_stops(begun: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """A terminal sends Ctrl-C to all processes of its foreground group."""
+    (server,) = psutil.Process(begun.pid).children()
+    os.killpg(begun.pid, signal.SIGINT)
+    begun.wait(240)
+    log = (tmp_path / "log").read_text()
+    assert begun.returncode == 130, log
+    for lost in ("Unable to connect", "connection attempts failed", "failed to process item"):
+        assert lost not in log
     assert _ends(server)
 
 
