@@ -12,6 +12,7 @@ from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
+from rasterembed.commands.words_of_embed import in_words_of_embed
 from rasterembed.dataset.embedding import Progress
 from rasterembed.progress.progress_bar import scene_bar
 from rasterembed.progress.progress_lines import progress_lines
@@ -41,7 +42,7 @@ class QuietSteps(CollectionSteps):
 
     def _print(self, message: str) -> None:
         """Print a line. If a progress bar is shown, the line is above it."""
-        print_message(in_command_words(message))
+        print_message(in_command_words(in_words_of_embed(message)))
 
 
 class TerminalCollectionSteps(QuietSteps):

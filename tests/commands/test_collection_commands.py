@@ -25,6 +25,7 @@ from rasterembed.commands.main import app
 from rasterembed.errors import DataError, UsageError
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -503,6 +504,22 @@ def test_rebuild_names_settings_as_options_although_it_has_none_of_them(
     status, line = refused(capsys, "rebuild", "survey", "--root", root, "--datasets", "large")
     assert status == 1
     assert "(--size: 32 in collection 'survey', 64 here)" in line
+
+
+def test_a_warning_of_rebuild_names_settings_as_options(
+    scenes: Path, root: str, tiny_vit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.random.default_rng(3).integers(100, 3000, (3, 64, 64)).astype(np.uint16)
+    wide = write(tmp_path / "wide.tif", pixels, photometric="rgb")
+    for number, raster in enumerate((scenes / "a.tif", wide)):
+        chosen = ("--root", root, "--model", str(tiny_vit), "--size", "32", "--device", "cpu", "--min-rows", "2")
+        run(app, ["embed", str(raster), "--dataset-id", f"one-{number}", *chosen])
+    capsys.readouterr()
+    command("rebuild", "made", "--root", root, "--datasets", "one-*")
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: the scenes have different black and white")
+    assert all(option in warned for option in ("--range", "--scale", "--stretch-of")), warned
+    assert "`" not in warned
 
 
 def test_a_collection_is_deleted_with_its_datasets_after_a_question(
