@@ -107,8 +107,8 @@ def embed_collection_flow(
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         source_store: Name of a source-store block, if scenes are read from another server, or over https.
         search: Search of a STAC API as JSON, with collections, bbox, datetime, query or filter.
-        assets: Keys or common names of a STAC Item's assets, such as red, green and blue. By default the asset visual,
-            else red, green and blue, else the only data asset.
+        assets: Keys or common names of a STAC Item's assets, such as red, green and blue. By default those of the run
+            that made the collection, or else the asset visual, else red, green and blue, else the only data asset.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         validity: Which pixels are valid, if the files do not say this or say it wrongly.

@@ -86,8 +86,8 @@ class CollectionOptions(OptionsModel):
     """Settings of all scenes. By default those of the collection, or the defaults for a new collection."""
     assets: tuple[str, ...] = Field(
         default=(),
-        description="Keys or common names of the assets to use, if the scenes are STAC Items. By default the asset "
-        "visual, else red, green and blue, else the only data asset.",
+        description="Keys or common names of the assets to use, if the scenes are STAC Items. By default those of the "
+        "run that made the collection, or else the asset visual, else red, green and blue, else the only data asset.",
     )
     search: StacSearch | None = None
     """Which Items of a STAC API are the scenes. Only if the address of the scenes is that of a STAC API."""
@@ -294,6 +294,7 @@ def embed_collection(
     steps = steps or CollectionSteps()
     for warning in _doubts_of_search(options.search):
         steps.on_warning(warning)
+    options = _with_assets(store, collection_id, options)
     listing = steps.discover(store, scenes, options.assets, options.search)
     for warning in _doubts_of_listing(listing):
         steps.on_warning(warning)
@@ -447,15 +448,25 @@ def _configuration(
     For a new collection, the configuration is made from the options. The settings of a collection whose scenes have all
     failed may be the reason why they failed, so other settings replace them.
     """
+    if existing is not None and options.settings is None:
+        wanted = existing.configuration
+    else:
+        wanted = resolve_configuration(options.settings or PlanSettings(), hub_token)
+    wanted = wanted.model_copy(update={"assets": options.assets})
     if existing is None:
-        return resolve_configuration(options.settings or PlanSettings(), hub_token), False
-    if options.settings is None:
-        return existing.configuration, False
-    wanted = resolve_configuration(options.settings, hub_token)
-    if wanted.fingerprint != existing.configuration.fingerprint and not settings_are_fixed(store, layout, stored):
+        return wanted, False
+    kept = existing.configuration
+    differs = (wanted.fingerprint, wanted.assets) != (kept.fingerprint, kept.assets)
+    if differs and not settings_are_fixed(store, layout, stored):
         return wanted, True
     check_configuration(existing, wanted)
-    return existing.configuration, False
+    return kept, False
+
+
+def _with_assets(store: ObjectStore, collection_id: str, options: CollectionOptions) -> CollectionOptions:
+    """Return the options with the assets of the collection, if they name none."""
+    existing = None if options.assets else find_collection(store, collection_id)
+    return options if existing is None else options.model_copy(update={"assets": existing.configuration.assets})
 
 
 def _scene_options(configuration: CollectionConfiguration, options: CollectionOptions) -> EmbedOptions:

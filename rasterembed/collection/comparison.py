@@ -45,14 +45,16 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
     """Compare a listing with a catalogue, by size and version of each scene's file.
 
     A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
-    folder would declare the scenes of all other folders gone. With a listing that ended early, no scene is gone.
+    folder would declare the scenes of all other folders gone. With a listing that ended early, no scene is gone. A
+    scene is not gone either if its STAC Item is listed, but its files cannot be found, for example because of a wrong
+    name of an asset.
 
     Args:
         catalogue: catalogue of the collection.
         listing: the scenes that exist now.
         again: addresses of scenes that are tried again though they are embedded.
     """
-    names = ("source", "id", "source_size", "source_version", "state", "listing", "gone")
+    names = ("source", "id", "source_size", "source_version", "state", "listing", "gone", "item")
     columns = [catalogue.table[name].to_pylist() for name in names]
     known = {row[0]: row[1:] for row in zip(*columns, strict=True)}
     new: list[FoundScene] = []
@@ -65,7 +67,7 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
         if row is None:
             new.append(scene)
             continue
-        dataset_id, size, version, state, address, gone = row
+        dataset_id, size, version, state, address, gone, _ = row
         if (scene.size, scene.version) != (size, version):
             changed.append(scene)
         elif state == SceneState.FAILED or scene.uri in again:
@@ -75,7 +77,14 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
             if gone or address != listing.address:
                 found_again.append(dataset_id)
     listed = {scene.uri for scene in listing.scenes}
-    missing = [row for uri, row in known.items() if row[4] == listing.address and uri not in listed]
+    without_files = {scene.item for scene in listing.scenes if scene.problem is not None} - {None}
+    missing = [
+        row
+        for uri, row in known.items()
+        if row[4] == listing.address
+        and uri not in listed
+        and (row[3] == SceneState.FAILED or row[6] not in without_files)
+    ]
     if listing.ended_early:
         missing = []
     return Comparison(

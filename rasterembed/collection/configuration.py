@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.dataset.plan import Plan, PlanSettings, fingerprint_of
 from rasterembed.dataset.selection import Selection
@@ -40,10 +40,13 @@ class CollectionConfiguration(BaseModel):
     validity: Validity
     model: ResolvedModel
     selection: Selection
+    assets: tuple[str, ...] = Field(default=(), exclude_if=lambda assets: not assets)
+    """Assets of STAC Items that a run takes if it names none: those of the run that made the collection. They are no
+    part of the fingerprint, because Items from another catalog may need other assets."""
 
     def values(self) -> dict[str, Any]:
         """Return the values for the fingerprint, as JSON values."""
-        return {"schema_version": SCHEMA_VERSION, **self.model_dump(mode="json")}
+        return {"schema_version": SCHEMA_VERSION, **self.model_dump(mode="json", exclude={"assets"})}
 
     @property
     def fingerprint(self) -> str:

@@ -124,13 +124,14 @@ def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: t
         StoreUnavailableError: if the store does not answer.
     """
     geometry = _wkb(item.get("geometry"))
-    uri = f"{base}#{utf8_text(str(item.get('id'))[:1000])}"  # Address of a scene whose Item has no usable file.
+    name = utf8_text(str(item.get("id"))[:1000])
+    uri = f"{base}#{name}"  # Address of a scene whose Item has no usable file.
     try:
         parsed = parse_item(base, item)
         files = item_files(store, parsed, assets)
         uri = files[0][1]
     except RasterEmbedError as error:
-        return FoundScene(uri, geometry=geometry, problem=one_line(error, REASON_LETTERS))
+        return FoundScene(uri, item=name, geometry=geometry, problem=one_line(error, REASON_LETTERS))
     found = FoundScene(uri, item=parsed.id, datetime=parsed.acquired, cloud_cover=parsed.cloud_cover, geometry=geometry)
     return with_files(found, lambda: register_item_files(store, parsed, files))
 

@@ -60,8 +60,8 @@ def embed(
         collection: Name of the collection. A collection that does not exist is made.
         root: Folder or s3://bucket/prefix for the collection. By default the folder rasterembed-store.
         search: Search of a STAC API as JSON: '{"collections": ["sentinel-2-l2a"], "datetime": "2026-06/2026-08"}'.
-        assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
-            green and blue, else the only data asset.
+        assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default those of the run that made
+            the collection, or else the asset visual, else red, green and blue, else the only data asset.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         validity: Which pixels are valid, if the files do not say this or say it wrongly.

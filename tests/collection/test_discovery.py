@@ -212,7 +212,7 @@ def test_texts_that_utf8_cannot_hold_do_not_stop_the_run(store: ObjectStore, sce
     listing = discover(store, str(scenes / "items.json"))
     assert [(scene.item, scene.uri) for scene in listing.scenes] == [
         ("?", f"{scenes}/b.tif"),
-        (None, f"{scenes}/items.json#x?"),
+        ("x?", f"{scenes}/items.json#x?"),
     ]
     assert "is not UTF-8" in (listing.scenes[1].problem or "")
     rows = [failed_row("survey", scene, listing.address, "no") for scene in listing.scenes]

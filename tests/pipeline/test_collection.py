@@ -22,6 +22,7 @@ import pytest
 
 from rasterembed.collection import doubtful_stretches
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.configuration import resolve_configuration
 from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
@@ -381,6 +382,56 @@ def test_items_with_a_file_a_band_give_the_vectors_of_the_stacked_scene(
     before = list(result.collection.catalogue.rows())
     rebuilt = rebuild_collection(store, NAME).catalogue
     assert [replace(row, listing=str(document)) for row in rebuilt.rows()] == before
+
+
+def _catalog(scenes: Path) -> Path:
+    """Write two Items, each with the assets `visual`, `a` and `b`, and a document of both."""
+    features = []
+    for name in ("one", "two"):
+        assets = {}
+        for number, asset in enumerate(("visual", "a", "b")):
+            write_scene(scenes / f"{name}-{asset}.tif", number)
+            assets[asset] = {"href": f"{name}-{asset}.tif", "roles": ["data"]}
+        features.append({"type": "Feature", "id": name, "geometry": None, "properties": {}, "assets": assets})
+    document = scenes / "items.json"
+    document.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return document
+
+
+def test_a_later_run_takes_the_assets_of_the_first(store: ObjectStore, tmp_path: Path, tiny_vit: Path) -> None:
+    document = _catalog(tmp_path / "scenes")
+    first, _ = run(store, document, collection_options(tiny_vit, assets=("a",)))
+    assert {Path(row.source).name for row in first.collection.catalogue.rows()} == {"one-a.tif", "two-a.tif"}
+    again, embedded = run(store, document, CollectionOptions(quality_checks=False, table=False))
+    assert embedded == {}
+    assert len(again.comparison.unchanged) == 2
+    # A run may name others. They do not change what the collection remembers, nor what it is.
+    other, _ = run(store, document, collection_options(tiny_vit, assets=("b",)))
+    assert other.collection.configuration == first.collection.configuration
+    settings = collection_options(tiny_vit).settings
+    assert settings is not None
+    assert first.collection.configuration.fingerprint == resolve_configuration(settings).fingerprint
+
+
+def test_assets_with_a_typo_delete_nothing_and_replace_those_of_a_collection_without_vectors(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    document = _catalog(tmp_path / "scenes")
+    wrong = collection_options(tiny_vit, assets=("aa",), prune=True, max_failed_fraction=1.0)
+    failed, _ = run(store, document, wrong)
+    assert failed.collection.catalogue.counts() == {SceneState.FAILED: 2}
+    right, _ = run(store, document, collection_options(tiny_vit, assets=("a",), prune=True))
+    assert right.collection.catalogue.counts() == {SceneState.EMBEDDED: 2}
+    assert right.collection.configuration.assets == ("a",)
+    datasets = {name: state for name, state in outputs(store).items() if name.startswith(("datasets/", "embeddings/"))}
+
+    again, _ = run(store, document, wrong)
+    assert (again.pruned, again.comparison.gone) == ((), ())
+    assert again.collection.catalogue.counts() == {SceneState.EMBEDDED: 2, SceneState.FAILED: 2}
+    now = {name: state for name, state in outputs(store).items() if name.startswith(("datasets/", "embeddings/"))}
+    assert now == datasets
+    mended, _ = run(store, document, CollectionOptions(quality_checks=False, table=False, prune=True))
+    assert mended.collection.catalogue.counts() == {SceneState.EMBEDDED: 2}
 
 
 def test_the_assets_of_items_in_a_list_are_chosen(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
