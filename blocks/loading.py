@@ -32,7 +32,7 @@ def load_block(kind: type[AnyBlock], name: str, what: str) -> AnyBlock:
         if isinstance(error.__cause__, ObjectNotFound):
             raise UsageError(
                 f"{what} {name!r}: the Prefect server has no block of this name: list its blocks with "
-                "`python -m prefect block ls`, or save one, as docs/stores.md shows"
+                "`python -m prefect block ls`, or save one, as docs/stores.md shows (docs/models.md for weights)"
             ) from error
         raise UsageError(f"{what} {name!r}: {one_line(error)}") from error
     assert isinstance(block, kind)  # Inside an event loop, `load` would return a coroutine.

@@ -54,4 +54,7 @@ def main(file: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: make upload RASTER=scene.tif")
+    missing = [name for name in ("UPLOAD_ENDPOINT", "RASTER_ROOT") if name not in os.environ]
+    if missing:
+        sys.exit(f"no {' and no '.join(missing)}: first set the variables of docker/.env and docker/stack.env")
     main(Path(sys.argv[1]))

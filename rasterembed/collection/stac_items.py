@@ -18,7 +18,7 @@ from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.wkb import read_footprint
-from rasterembed.errors import DataError, RasterEmbedError, one_line, utf8_text
+from rasterembed.errors import DataError, ObjectMissingError, RasterEmbedError, one_line, utf8_text
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
 from rasterembed.store.object_store import ObjectStore
@@ -80,9 +80,18 @@ def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: t
 def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the address of the document and the Item, for each Item of a document and of its children."""
     waiting, seen = [uri], {uri}
+    named_by: dict[str, str] = {}
+
+    def read(address: str) -> dict[str, Any]:
+        try:
+            return _read_json(store, address)
+        except ObjectMissingError as error:
+            parent = f"; {named_by[address]} names it" if address in named_by else ""
+            raise ObjectMissingError(f"{error}{parent}") from error
+
     while waiting:
         level, waiting = waiting, []
-        for base, document in zip(level, map_threaded(lambda each: _read_json(store, each), level), strict=True):
+        for base, document in zip(level, map_threaded(read, level), strict=True):
             kind = document.get("type")
             if kind == "Feature":
                 yield base, document
@@ -92,6 +101,7 @@ def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]
                 for link in _children(store, document, base):
                     if link not in seen:
                         seen.add(link)
+                        named_by[link] = base
                         waiting.append(link)
             else:
                 raise DataError(f"{base}: it is no STAC Item, ItemCollection, Catalog or Collection")

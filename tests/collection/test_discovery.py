@@ -20,7 +20,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import failed_row
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, ObjectMissingError, UsageError
 from rasterembed.store.object_store import ObjectStore
 from tests.support.scenes import write_scene
 
@@ -130,6 +130,15 @@ def test_an_item_gives_the_scene_its_date_clouds_and_place(store: ObjectStore, s
     assert (scene.item, scene.cloud_cover, scene.problem) == ("one", 12.0, None)
     assert scene.datetime == datetime(2026, 6, 21, 9, 30, 15, 500_000, UTC)
     assert shapely.from_wkb(scene.geometry).equals(shapely.box(24, 60, 25, 61))
+
+
+def test_a_dead_link_is_told_with_the_document_that_has_it(store: ObjectStore, scenes: Path) -> None:
+    (scenes / "catalog.json").write_text(
+        json.dumps({"type": "Catalog", "links": [{"rel": "item", "href": "none.json"}]})
+    )
+    dead = rf"{scenes}/none\.json: there is no such file; {scenes}/catalog\.json names it$"
+    with pytest.raises(ObjectMissingError, match=dead):
+        discover(store, str(scenes / "catalog.json"))
 
 
 def test_a_static_catalog_is_followed_once_even_in_a_circle(store: ObjectStore, scenes: Path) -> None:

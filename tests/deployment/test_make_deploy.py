@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -274,3 +276,18 @@ def test_a_deploy_that_fails_prints_all_of_its_output(tmp_path: Path, capfd: pyt
     program = "print('Deploying one'); print('why'); raise SystemExit(3)"
     assert run_without_hints([sys.executable, "-c", program], tmp_path) == 3
     assert capfd.readouterr().out == ("why\nthe command failed. This is its whole output:\nDeploying one\nwhy\n")
+
+
+def test_an_upload_without_the_variables_of_the_stack_names_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.upload", str(tmp_path / "scene.tif")],
+        env={name: value for name, value in os.environ.items() if name not in ("UPLOAD_ENDPOINT", "RASTER_ROOT")},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == (
+        "no UPLOAD_ENDPOINT and no RASTER_ROOT: first set the variables of docker/.env and docker/stack.env\n"
+    )
+    assert done.returncode == 1
