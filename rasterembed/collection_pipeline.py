@@ -33,9 +33,8 @@ from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table_writing import is_table_due, write_table
 from rasterembed.collection.verifying import find_lost
 from rasterembed.collection_writer import CollectionWriter
-from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.dataset.deletion import delete_dataset, has_objects
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
@@ -517,8 +516,8 @@ def _delete_members(store: ObjectStore, layout: CollectionLayout, gone: Sequence
     """Delete the datasets of scenes that are gone. Those that were embedded before the collection was made stay."""
     for dataset_id in gone:
         lease.check_often()
-        # The scene may have failed, or a killed run may have deleted its dataset.
-        if dataset_id.startswith(layout.member_prefix) and read_manifest(store, dataset_id) is not None:
+        # The scene may have failed before its dataset began, or a killed run may have deleted the dataset.
+        if dataset_id.startswith(layout.member_prefix) and has_objects(store, dataset_id):
             delete_dataset(store, dataset_id, lease=lease)
 
 

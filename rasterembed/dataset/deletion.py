@@ -70,6 +70,11 @@ def delete_dataset(
     return len(linked) + count
 
 
+def has_objects(store: ObjectStore, dataset_id: str) -> bool:
+    """Return whether the store has any object of a dataset, which may be unfinished. A lease does not count."""
+    return bool(_keys(store, DatasetLayout(dataset_id)))
+
+
 def refuse_member(store: ObjectStore, dataset_id: str) -> None:
     """Refuse the dataset of a scene in a collection. The catalogue of the collection would still have the scene.
 

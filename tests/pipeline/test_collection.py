@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pystac
 import pytest
+import rasterio
 
 from rasterembed.collection import doubtful_stretches
 from rasterembed.collection.collection import Collection
@@ -499,6 +500,29 @@ def test_a_scene_that_fails_its_quality_checks_is_recorded_and_not_tried_again(
     assert list(result.collection.vectors()) == []
     assert run(store, scenes, options)[1] == {}
     assert [replace(each, listing=row.listing) for each in rebuild_collection(store, NAME).catalogue.rows()] == [row]
+
+
+def test_pruning_deletes_the_unfinished_dataset_of_a_scene_that_failed(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    write_scene(scenes / "a.tif")
+    pixels = np.random.default_rng(1).integers(1, 256, (3, 64, 64), dtype=np.uint8)
+    damaged = write(scenes / "damaged.tif", pixels, compress="deflate", photometric="rgb")
+    # The header is whole, so that the scene is planned before its pixels fail.
+    content = damaged.read_bytes()
+    with rasterio.open(damaged) as source:
+        offset = int(source.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    damaged.write_bytes(content[:offset] + bytes(len(content) - offset))
+    options = collection_options(tiny_vit, max_failed_fraction=1.0)
+    result, _ = run(store, scenes, options)
+    member = member_id(NAME, str(damaged))
+    assert result.collection.catalogue.state_of(member) is SceneState.FAILED
+    assert any(member in name for name in outputs(store)), "the dataset was begun"
+    damaged.unlink()
+    pruned, _ = run(store, scenes, options.model_copy(update={"prune": True}))
+    assert pruned.pruned == (member,)
+    assert not [name for name in outputs(store) if member in name]
 
 
 @pytest.mark.usefixtures("plain_pictures")
