@@ -39,8 +39,8 @@ class EmbeddedServer(SubprocessASGIServer):
                 *("--factory", "prefect.server.api.server:create_app", *options, *address),
             ],
             stdin=subprocess.PIPE,
-            # Ctrl-C on a terminal goes to all processes of its session. The server must outlive the run, which reports
-            # its end to the server.
+            # A terminal sends Ctrl-C to all processes of the command. In a session of its own, the server does not get
+            # it, and can take the end of the run.
             start_new_session=True,
             env={**os.environ, **own, **settings},
         )
