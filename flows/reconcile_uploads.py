@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
 from prefect import flow
-from prefect.client.schemas.objects import StateType
 from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
@@ -89,7 +88,7 @@ def reconcile_uploads(
     if pending.collections:
         begun = start_collection_runs(target, pending.collections, collection_deployment, root, store)
     publish_sweep(started, known, pending.collections, begun)
-    failed = [run for run in known if run.state_type in (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)]
+    failed = [run for run in known if run.state is not None and run.state.is_final()]
     return Sweep(
         pending=len(pending.single),
         started=len(started),

@@ -24,6 +24,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from rasterembed.collection.catalogue import read_catalogue
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, UsageError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.near_names import known_names
@@ -31,6 +33,7 @@ from rasterembed.raster.source import default_dataset_id, older_dataset_ids
 from rasterembed.store.collection_rules import CollectionRule, is_scene, rule_for
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
 from tasks.artifacts import shortened
 from tasks.policy import STEP
@@ -57,7 +60,7 @@ class PendingUploads:
 def find_uploads(
     store: ObjectStore, uploads: str, rules: UploadRules, collections: Sequence[CollectionRule] = ()
 ) -> PendingUploads:
-    """Find the uploads that have no dataset, or whose dataset is older than the upload.
+    """Find the uploads that have no dataset, or whose dataset is older than the upload and has other content.
 
     An upload into a collection is found if the catalogue does not have this version of it. A scene that failed is in
     the catalogue, so no sweep starts a run for it again. Every other run of the collection tries it again.
@@ -83,10 +86,12 @@ def find_uploads(
             if is_scene(key) and known(rule.collection).get(uri) != (info.size, info.version):
                 lacking[rule] = lacking.get(rule, 0) + 1
             continue
-        # Compare ids only. To see which raster a dataset has, each manifest would have to be read, and a store may have
-        # thousands of datasets.
+        # Compare ids only, unless the dataset is older. To see which raster a dataset has, its manifest must be read,
+        # and a store may have thousands of datasets.
         names = (default_dataset_id(uri), *older_dataset_ids(uri))
-        if max(dates.get(name, 0.0) for name in names) < info.modified:
+        if max(dates.get(name, 0.0) for name in names) < info.modified and not (
+            any(name in dates and _was_made_from(store, name, info) for name in names)
+        ):
             try:
                 pending.append(Upload(bucket=bucket, key=key, version=store.version_id(uri) or info.version))
             except ValueError:
@@ -96,6 +101,17 @@ def find_uploads(
     missing = len(pending) + sum(lacking.values())
     get_run_logger().info("%d uploads in %s, %d without their dataset", found, uploads, missing)
     return PendingUploads(pending, lacking)
+
+
+def _was_made_from(store: ObjectStore, dataset_id: str, info: ObjectInfo) -> bool:
+    """Return whether a dataset has the content of an object. The same content may have been uploaded again later."""
+    try:
+        source = Dataset.open(store, dataset_id, ALL_STATES).plan.source
+    except StoreError:
+        raise
+    except (DataError, UsageError):  # The run of the upload will fail with this error, and a person will see it.
+        return False
+    return (source.size, source.version) == (info.size, info.version)
 
 
 def _known_scenes(store: ObjectStore, collection: str) -> dict[str, tuple[int, str]]:

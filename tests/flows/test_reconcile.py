@@ -13,10 +13,11 @@ import pytest
 
 from flows.reconcile_uploads import Sweep, reconcile_uploads
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.collection_rules import CollectionRule
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.uploads import UploadRules
+from rasterembed.store.uploads import UploadRules, dataset_dates
 from services.webhook.notify import notify
 from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
@@ -133,6 +134,43 @@ def test_a_run_that_failed_is_shown_and_not_repeated(s3: Any, bucket: str, prefe
     wanted = {"artifacts": {"key": {"any_": ["uploads-without-dataset"]}}, "sort": "CREATED_DESC"}
     artifact = ask("POST", f"{prefect_api.api_url}/artifacts/filter", wanted).json()[0]
     assert json.loads(artifact["data"]) == [{"upload": f"s3://{bucket}/a.tif", "state": "Failed", "run": run["id"]}]
+
+
+def test_a_run_that_ended_without_a_dataset_does_not_count_as_running(
+    s3: Any, bucket: str, prefect_api: PrefectServer
+) -> None:
+    s3.put_object(Bucket=bucket, Key="a.tif", Body=b"x")
+    deployment = deploy(prefect_api)
+    _sweep(deployment, f"s3://{bucket}")
+    (run,) = deployment.runs()
+    _end(prefect_api, run)
+    assert _sweep(deployment, f"s3://{bucket}") == Sweep(pending=1, started=0, running=0, failed=1)
+
+
+def test_the_same_content_that_is_uploaded_again_has_its_dataset(
+    s3: Any, bucket: str, prefect_api: PrefectServer, tiny_vit: Path, tmp_path: Path
+) -> None:
+    content = write_scene(tmp_path / "scene.tif").read_bytes()
+    deployment, store = deploy(prefect_api), ObjectStore(root=f"s3://{bucket}/store")
+    settings = collection_options(tiny_vit).settings
+    assert settings is not None
+
+    def upload(content: bytes) -> None:
+        s3.put_object(Bucket=bucket, Key="a.tif", Body=content)
+
+    def newer_upload(content: bytes) -> None:
+        """S3 keeps the time of an object in whole seconds."""
+        (written,) = dataset_dates(store).values()
+        while s3.head_object(Bucket=bucket, Key="a.tif")["LastModified"].timestamp() <= written:
+            upload(content)
+
+    upload(content)
+    embed_raster(store, f"s3://{bucket}/a.tif", EmbedOptions(**dict(settings), quality_checks=False))
+    newer_upload(content)
+    nothing = Sweep(pending=0, started=0, running=0, failed=0)
+    assert _sweep(deployment, f"s3://{bucket}") == nothing
+    upload(write_scene(tmp_path / "scene.tif", 1).read_bytes())
+    assert _sweep(deployment, f"s3://{bucket}").started == 1
 
 
 def test_a_sweep_starts_no_more_than_told_and_the_next_goes_on(
