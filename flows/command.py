@@ -25,6 +25,7 @@ from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.outputs import print_result
 from rasterembed.command_line.run import run as run_command
 from rasterembed.command_line.this_program import as_typed
+from rasterembed.errors import one_line
 from rasterembed.escape import escape_lines
 
 _Parameters = ParamSpec("_Parameters")
@@ -75,7 +76,15 @@ def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result
             check_early(inspect.signature(flow.fn).bind(*args, **kwargs).arguments)
             from flows.embedded_server import EmbeddedServer  # This import takes seconds.
 
-            EmbeddedServer()  # Prefect's client finds this instance, and starts it.
+            server = EmbeddedServer()  # Prefect's client finds this instance.
+            try:
+                server.start()
+            except RuntimeError as error:  # The text of a failed start can have the output of the server.
+                server.stop()
+                sys.exit(
+                    f"the command's own Prefect server did not start ({one_line(error)}): on a busy machine, run "
+                    "again; or start a server (prefect server start) and set PREFECT_API_URL"
+                )
         else:
             from flows.prefect_connection import connect
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partialmethod
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from prefect.settings import PREFECT_API_URL
 
 from examples.landscape import make_scene
 from flows.command import run
+from flows.embedded_server import EmbeddedServer
 from flows.qa_report import qa_report
 from flows.raster_embeddings import raster_embeddings
 from flows.search_embeddings import search_embeddings
@@ -137,3 +139,17 @@ def test_errors_are_found_before_a_server_starts_and_are_printed_once(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert reason in line
+
+
+def test_a_server_that_does_not_start_in_time_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scene = make_scene(tmp_path, width=256, height=256).raster
+    monkeypatch.setattr(EmbeddedServer, "start", partialmethod(EmbeddedServer.start, timeout=1e-9))
+    with pytest.raises(
+        SystemExit, match=r"^the command's own Prefect server did not start \(Timed out .*set PREFECT_API"
+    ):
+        run(raster_embeddings, [str(scene), "--root", str(tmp_path / "store")])
+    commands = [child.cmdline() for child in psutil.Process().children()]
+    assert not any("prefect.server.api.server:create_app" in command for command in commands)
