@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,36 +165,32 @@ def _listening(processes: Iterable[psutil.Process]) -> set[str]:
     return found
 
 
-def _of_this_process() -> set[str]:
-    return _listening([psutil.Process()])
-
-
 def _of_all_processes() -> set[str]:
     this = psutil.Process()
     return _listening([this, *this.children(recursive=True)])
 
 
-def _check_that_all_end(listening: Callable[[], set[str]], before: set[str]) -> None:
-    """Fail if more sockets listen than before. A service that was told to end may need some seconds."""
-    deadline = time.monotonic() + 20
-    while (more := listening() - before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert more == set()
+@pytest.fixture(scope="session")
+def _opened_in() -> dict[str, str]:
+    """Return the module after which each socket of this process was first seen to listen."""
+    return {}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_listens_afterwards() -> Iterator[None]:
+def _nothing_listens_afterwards(_opened_in: dict[str, str]) -> Iterator[None]:
     before = _of_all_processes()
     yield
-    _check_that_all_end(_of_all_processes, before)
+    deadline = time.monotonic() + 20  # A service that was told to end may need some seconds.
+    while (more := _of_all_processes() - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert {name: _opened_in.get(name, "another process") for name in more} == {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _this_process_listens_no_longer(_nothing_listens_afterwards: None) -> Iterator[None]:
-    """Name the module whose tests leave a socket open. Servers of the whole session are other processes."""
-    before = _of_this_process()
+def _note_what_listens(_opened_in: dict[str, str], request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    _check_that_all_end(_of_this_process, before)
+    for name in _listening([psutil.Process()]):
+        _opened_in.setdefault(name, request.node.nodeid)
 
 
 @pytest.fixture(scope="session")
