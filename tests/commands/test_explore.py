@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ def test_other_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "--port" in refused(capsys, *root, "--port", "70000")
 
 
+@pytest.fixture
+def _same_signals() -> Iterator[None]:
+    """Restore the handlers of signals. A command that was stopped keeps its own, which end the process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_same_signals")
 def test_a_stop_at_the_start_promises_no_finished_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
