@@ -135,11 +135,15 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
         yes: Delete without asking. This option is necessary if the command does not run in a terminal.
     """
     from rasterembed.collection.replacing import check_deletion
-    from rasterembed.dataset.deletion import delete_dataset
+    from rasterembed.dataset.deletion import delete_dataset, has_objects
+    from rasterembed.store.known_datasets import unknown_dataset
 
     _refuse_pattern(dataset)
     store = open_store(root)
-    check_deletion(store, dataset)  # It is refused before the question.
+    # It is refused before the question.
+    if not has_objects(store, dataset):
+        raise unknown_dataset(store, dataset)
+    check_deletion(store, dataset)
     if not yes and not confirmed(f"dataset {dataset!r}", store.root):
         return "nothing was deleted"
     count = delete_dataset(store, dataset, on_wait=print_message)

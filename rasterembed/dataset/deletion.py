@@ -72,7 +72,7 @@ def delete_dataset(
 
 def has_objects(store: ObjectStore, dataset_id: str) -> bool:
     """Return whether the store has any object of a dataset, which may be unfinished. A lease does not count."""
-    return bool(_keys(store, DatasetLayout(dataset_id)))
+    return bool(_keys(store, layout_of_known(store, dataset_id)))
 
 
 def refuse_member(store: ObjectStore, dataset_id: str) -> None:

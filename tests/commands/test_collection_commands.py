@@ -409,6 +409,12 @@ def test_the_dataset_of_a_scene_is_removed_with_its_scene_only(
     with pytest.raises(UsageError, match="remove-scene survey"):
         opened.delete()
     assert "checks passed" in command("verify", "survey", "--root", root)
+    # An id that does not exist is no scene, whatever it begins with.
+    with pytest.raises(SystemExit):
+        run(app, ["datasets", "delete", member[:-3], "--root", root, "--yes"])
+    told = capsys.readouterr().err
+    assert f"there is no dataset {member[:-3]!r}" in told
+    assert member in told
     # The command in the text works, and the scene can be embedded again.
     assert "was deleted" in str(run(app, [*shlex.split(remedy)[1:], "--yes"]))
     assert facts(embed(scenes, root, tiny_vit))["scenes"] == "3: 2 ready, 1 failed"
