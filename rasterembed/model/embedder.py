@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,17 +40,13 @@ _FREE_SHARE = 0.5
 
 
 @cache
-def model_thread() -> ThreadPoolExecutor:
-    """Return the thread that loads the models of this process, and computes all vectors.
+def _cuda_thread() -> ThreadPoolExecutor:
+    """Return the thread that loads all models of this process on CUDA, and computes their vectors.
 
-    If several threads called PyTorch, each of them would get its own pool of threads. On CUDA, only the thread that
-    compiled a model can replay its graphs, and after the first model PyTorch compiles for no other thread.
+    Only the thread that compiled a model can replay its CUDA graphs, and after the first model, PyTorch compiles for
+    no other thread.
     """
     return ThreadPoolExecutor(1, thread_name_prefix="model")
-
-
-# A forked process has no thread but the one that forked it.
-os.register_at_fork(after_in_child=model_thread.cache_clear)
 
 
 class Pending:
@@ -143,7 +138,9 @@ class Embedder:
         self._device = torch.device(device)
         self._staging = Staging(self._device) if self._device.type == "cuda" else None
         self._colours: dict[ResolvedRadiometry | None, Colours] = {}
-        self._thread = model_thread()
+        # One thread loads the model and computes everything. If several threads called PyTorch, each of them would get
+        # its own pool of threads.
+        self._thread = _cuda_thread() if self._staging else ThreadPoolExecutor(1, thread_name_prefix="model")
         loaded_engine, self._network = self._thread.submit(self._load, engine).result()
         self.computation = Computation(
             engine=loaded_engine,

@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -187,23 +186,6 @@ def test_compiled_vectors_are_those_of_transformers(tiny_vit: Path) -> None:
     reference = expected(tiny_vit, "cls+mean", pixels)
     found = embedder(tiny_vit, "compile", pooling="cls+mean").embed(pixels, ALL_VALID, AS_IT_IS)
     assert cosines(found, reference).min() >= 0.99999
-
-
-def test_one_thread_computes_all_models_of_a_process(tiny_vit: Path, tiny_convnext: Path) -> None:
-    threads = set()
-
-    def noting(module: torch.nn.Module, *inputs: object) -> None:
-        threads.add(threading.current_thread())
-
-    hook = torch.nn.modules.module.register_module_forward_pre_hook(noting)  # type: ignore[no-untyped-call]
-    try:
-        first, second = embedder(tiny_vit), embedder(tiny_convnext)
-        for loaded in (first, second, first):
-            loaded.embed(noise(), ALL_VALID, AS_IT_IS)
-    finally:
-        hook.remove()
-    assert len(threads) == 1
-    assert threading.current_thread() not in threads
 
 
 @pytest.mark.vectors
