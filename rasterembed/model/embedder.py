@@ -99,7 +99,7 @@ def _cpu_name() -> str:
 class Embedder:
     """A loaded model that turns tiles into vectors.
 
-    Several threads may share an embedder. All batches are computed one after the other in the same thread.
+    Several threads may share an embedder. All batches are computed one after the other in one thread.
 
     Args:
         model: The model to load. See `resolve_model`. The weights must have the digest `model.weights_sha256`.
