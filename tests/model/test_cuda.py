@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,16 +25,13 @@ from rasterembed.model.embedder import CUDA_BATCH, Embedder
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
+from tests.model.test_engines import AS_IT_IS, SIDE, cosines
 from tests.support.embedding import embed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device on this machine")
 
-SIDE = 64
-
 COUNT = CUDA_BATCH + 45
 """Number of tiles in a batch. The network computes it in one whole slice and a shorter one."""
-
-AS_IT_IS = ResolvedRadiometry(bands=(1, 2, 3), low=(0.0,) * 3, high=(255.0,) * 3, method="uint8")
 
 MIN_COSINE: dict[ComputeDtype, float] = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 """Smallest cosine between a vector on the GPU and the float32 vector on the CPU, as docs/models.md promises it."""
@@ -81,11 +78,6 @@ def load(
 ) -> Embedder:
     chosen = Dinov3(model=str(folder), pooling=pooling, dtype=dtype, device=device)
     return Embedder(resolve_model(chosen, side), device, engine=engine)
-
-
-def cosines(found: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
-    first, second = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (found, reference))
-    return np.asarray((first.astype(np.float64) * second).sum(axis=1))
 
 
 def test_uploads_survive_later_changes_of_their_arrays() -> None:
