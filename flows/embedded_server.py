@@ -39,8 +39,8 @@ class EmbeddedServer(SubprocessASGIServer):
                 *("--factory", "prefect.server.api.server:create_app", *options, *address),
             ],
             stdin=subprocess.PIPE,
-            # A terminal sends Ctrl-C to all processes of the command. In a session of its own, the server does not get
-            # it, and can take the end of the run.
+            # A terminal sends Ctrl-C to all processes of the command. A process in another session does not get it. So
+            # the server still works when the run tells it how it ended.
             start_new_session=True,
             env={**os.environ, **own, **settings},
         )

@@ -463,7 +463,7 @@ def _configuration(
 
 
 def _with_assets(store: ObjectStore, collection_id: str, options: CollectionOptions) -> CollectionOptions:
-    """Return the options with the assets of the collection, if they name none."""
+    """Return the options. If they name no assets, they get the assets of the collection."""
     existing = None if options.assets else find_collection(store, collection_id)
     return options if existing is None else options.model_copy(update={"assets": existing.configuration.assets})
 
