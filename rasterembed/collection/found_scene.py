@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -78,14 +79,14 @@ def with_files(scene: FoundScene, find: Callable[[], Source]) -> FoundScene:
 
 
 def state_of(source: Source) -> tuple[int, str]:
-    """Return the size and the version of a scene. If one of its files changes, one of the two changes.
+    """Return the size and the version of a scene. If a file or its STAC Item changes the dataset, one of them changes.
 
     Args:
         source: the scene.
 
     Returns:
         Size of all files in bytes, and the version of the file. If a STAC Item names the files, the version is a digest
-        of their versions and of what the Item says about their bands, because both decide the vectors.
+        of their versions and of what the Item says about their bands, the time of acquisition and the cloud cover.
     """
     if source.scene is None:
         return source.size, source.version
@@ -94,6 +95,7 @@ def state_of(source: Source) -> tuple[int, str]:
         file = asset.source
         digest.update(f"{asset.name}\n{file.uri}\n{file.size}\n{file.version}\n".encode(errors="surrogatepass"))
         digest.update("".join(band.model_dump_json() for band in asset.bands).encode())
+    digest.update(json.dumps(source.scene.statements()).encode())
     return sum(file.size for file in source.files), digest.hexdigest()[:32]
 
 

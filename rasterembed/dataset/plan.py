@@ -121,6 +121,7 @@ class Plan(BaseModel):
                 **({"mask": self.profile.mask_file} if self.profile.mask_file is not None else {}),
                 **self.profile.declarations(),
                 **_scene_configuration(self.profile),
+                **_item_configuration(self.source),
             },
             "grid": self.sharding.grid.model_dump(mode="json") | {"stride": self.sharding.grid.step},
             "shard": {"rows": self.sharding.shard_rows, "cols": self.sharding.shard_cols},
@@ -183,6 +184,12 @@ def _scene_configuration(profile: RasterProfile) -> dict[str, Any]:
     """Return the values of a scene's files for the fingerprint. Empty for a raster of one file."""
     assets = [_asset_configuration(asset, profile.original) for asset in profile.assets]
     return {"assets": assets} if assets else {}
+
+
+def _item_configuration(source: Source) -> dict[str, Any]:
+    """Return the values of a scene's STAC Item for the fingerprint. Empty if the Item makes no such statements."""
+    statements = {} if source.scene is None else source.scene.statements()
+    return {"item": statements} if statements else {}
 
 
 def _asset_configuration(asset: AssetProfile, scene: RasterProfile) -> dict[str, Any]:

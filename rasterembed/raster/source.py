@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -102,6 +103,13 @@ class SceneFiles(BaseModel):
     """Time of acquisition from the STAC Item, UTC, or None."""
     cloud_cover: float | None = None
     """Share of the scene that clouds cover, from the STAC Item, in percent, or None."""
+
+    def statements(self) -> dict[str, Any]:
+        """Return what the STAC Item says about the scene and the shards store, as JSON values.
+
+        The keys are `acquired` and `cloud_cover`. Statements that the Item does not make are left out.
+        """
+        return self.model_dump(mode="json", include={"acquired", "cloud_cover"}, exclude_none=True)
 
 
 def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source:

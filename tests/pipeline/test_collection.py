@@ -798,6 +798,39 @@ def test_items_of_a_pattern_or_a_list_are_compared_by_their_files(
     assert len(later.unchanged) == 1
 
 
+@pytest.mark.parametrize("how", ["catalog.json", "*.json"])
+@pytest.mark.parametrize("corrected", [{"datetime": "2025-01-02T03:04:05Z"}, {"eo:cloud_cover": 7}])
+def test_a_corrected_date_or_cloud_cover_of_an_item_is_taken_up(
+    corrected: dict[str, Any], how: str, store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    def write(name: str, properties: dict[str, Any]) -> None:
+        item = {"type": "Feature", "id": name, "geometry": None, "assets": {"visual": {"href": f"{name}.tif"}}}
+        (scenes / f"{name}.json").write_text(json.dumps(item | {"properties": properties}))
+
+    first = {"datetime": "2026-06-21T09:30:15Z", "eo:cloud_cover": 50}
+    for name in ("a", "b"):
+        write(name, first)
+    if how == "catalog.json":
+        links = [{"rel": "item", "href": f"{name}.json"} for name in ("a", "b")]
+        (scenes / how).write_text(json.dumps({"type": "Catalog", "links": links}))
+    options, address = collection_options(tiny_vit), f"{scenes}/{how}"
+    assert len(embed_collection(store, NAME, address, options).comparison.new) == 2
+    write("b", first | corrected)
+    result = embed_collection(store, NAME, address, options)
+    assert (len(result.comparison.changed), len(result.comparison.unchanged)) == (1, 1)
+    row = next(row for row in result.collection.catalogue.rows() if row.item == "b")
+    assert row.datetime is not None
+    found = {"datetime": f"{row.datetime:%Y-%m-%dT%H:%M:%SZ}", "eo:cloud_cover": row.cloud_cover}
+    assert found == first | corrected
+    # The shards and the STAC Item of the dataset have the same values.
+    member = Dataset.open(store, row.id, ALL_STATES)
+    times = pq.read_table(f"{store.root}/{member.manifest.shards[0].path}")["datetime"].to_pylist()
+    assert set(times) == {row.datetime}
+    properties = json.loads(store.read(member.manifest.stac_item))["properties"]
+    assert {name: properties[name] for name in first} == first | corrected
+    assert embed_collection(store, NAME, address, options).comparison.to_embed_count == 0
+
+
 def test_a_run_that_goes_on_tells_how_many_scenes_are_complete(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
