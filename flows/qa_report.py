@@ -103,7 +103,7 @@ def qa_report(
     manifest = Dataset.open(target, dataset, states=ALL_STATES).manifest
     if dry_run:
         print(dry_run_text(report, f"dataset {dataset!r}", manifest.state))
-    report.check()
+    report.check(target)
     return Verdict(
         dataset_id=dataset,
         state=None if dry_run else manifest.state,
@@ -122,7 +122,7 @@ def _check_collection(
     print(report.table())
     if dry_run:
         print(dry_run_text(report, f"collection {collection!r}"))
-    report.check()
+    report.check(store)
     where = None if dry_run else store.uri(CollectionLayout(collection).qa_report_markdown)
     return CollectionVerdict(collection_id=collection, metrics=report.summary(), report=where)
 

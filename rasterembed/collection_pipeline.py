@@ -406,7 +406,7 @@ class _Run:
         report = self.steps.check_quality(
             self.store, self.layout, writer.configuration, writer.catalogue, self.options.collection_qa
         )
-        breaches = warning_of_run(report)
+        breaches = warning_of_run(report, self.store)
         if breaches is not None:  # Each scene has a state of its own, so this is no reason to fail.
             self.steps.on_warning(breaches)
         return report

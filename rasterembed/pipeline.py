@@ -305,7 +305,7 @@ def _bring_to_end(
         steps.on_warning(why_nothing_was_embedded(plan, skipped))
     steps.on_end(store, result)
     if result.report is not None:
-        result.report.check()
+        result.report.check(store)
     return result
 
 

@@ -60,9 +60,9 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
     if dry_run:
         print(dry_run_text(report, f"dataset {dataset!r}", manifest.state))
-        report.check()
+        report.check(store)
         return f"dataset id: {dataset}"
-    report.check()
+    report.check(store)
     report_uri = store.uri(DatasetLayout(dataset).qa_report_markdown)
     lines = [f"dataset id: {dataset}", f"state: {manifest.state}", f"report: {report_uri}"]
     command = search_command(store, manifest)
@@ -85,7 +85,7 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     print(report.summary())
     if dry_run:
         print(dry_run_text(report, f"collection {collection!r}"))
-    report.check()
+    report.check(store)
     lines = [f"collection id: {collection}"]
     if not dry_run:
         lines.append(f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}")

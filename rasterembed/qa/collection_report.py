@@ -21,6 +21,7 @@ from rasterembed.qa.metric_report import (
     verdict_text,
 )
 from rasterembed.qa.metrics import Metric, breached, breaches_text, format_number
+from rasterembed.store.object_store import ObjectStore
 
 COLLECTION_REPORT_VERSION = 1
 """Version of `report.json` of a collection. Increase it when a field is removed or its meaning changes."""
@@ -139,27 +140,34 @@ class CollectionReport(MetricReport):
 
     __str__ = __repr__  # That of pydantic shows every field.
 
-    def check(self) -> None:
+    def check(self, store: ObjectStore | None = None) -> None:
         """Raise an error if the collection did not pass.
+
+        Args:
+            store: store of the collection. The command in the error then has its root.
 
         Raises:
             CollectionQaError: if a threshold is breached. The text names each breached metric.
         """
         if not self.passed:
-            raise CollectionQaError(self)
+            raise CollectionQaError(self, store)
 
 
 _FAILED_SHARE = "failed_scene_share"
 """Name of the metric that a run over a collection need not report, because it reports each reason of a failed scene."""
 
 
-def warning_of_run(report: CollectionReport) -> str | None:
+def warning_of_run(report: CollectionReport, store: ObjectStore) -> str | None:
     """Return a warning about the breached thresholds after a run, or None.
 
     The share of failed scenes is left out, because the run tells its failed scenes itself.
+
+    Args:
+        report: the report.
+        store: store of the collection.
     """
     others = tuple(metric for metric in report.metrics if metric.name != _FAILED_SHARE)
-    return str(CollectionQaError(report, others)) if breached(others) else None
+    return str(CollectionQaError(report, store, others)) if breached(others) else None
 
 
 class CollectionQaError(DataError):
@@ -167,10 +175,13 @@ class CollectionQaError(DataError):
 
     Args:
         report: the report.
+        store: store of the collection. The command in the text then has its root.
         metrics: the metrics to name, if they breach their thresholds. By default, all metrics of the report.
     """
 
-    def __init__(self, report: CollectionReport, metrics: Sequence[Metric] | None = None) -> None:
+    def __init__(
+        self, report: CollectionReport, store: ObjectStore | None = None, metrics: Sequence[Metric] | None = None
+    ) -> None:
         judged = report.metrics if metrics is None else metrics
         breaches = breaches_text(judged)
         name = f"collection {report.collection_id!r}"
@@ -180,14 +191,14 @@ class CollectionQaError(DataError):
             text = (
                 f"{name} did not pass its quality checks of all {counted(report.counts.scenes, 'scene')}: {breaches}; "
                 f"see collections/{report.collection_id}/qa/report.md in the store; "
-                + how_to_accept(_again(report), breached(judged))
+                + how_to_accept(_again(report), breached(judged), store)
             )
         super().__init__(text)
 
 
 def _again(report: CollectionReport) -> str:
-    """Return the command that checks the quality of the collection again."""
-    return f"rasterembed qa --collection {report.collection_id}"
+    """Return the command that checks the quality of the collection again, without the name of the program."""
+    return f"qa --collection {report.collection_id}"
 
 
 CAPTIONS = {"scenes.png": "Scenes by state", "vectors.png": "Mean vectors of the scenes"}

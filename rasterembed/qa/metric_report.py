@@ -13,6 +13,8 @@ from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, m
 from rasterembed.parameter_names import NamedParameter, replace_parameters
 from rasterembed.qa.metrics import Metric, Status, breached
 from rasterembed.qa.thresholds import Bound
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.store_command import store_command
 
 
 class MetricReport(BaseModel):
@@ -125,15 +127,18 @@ def _escaped(part: str) -> str:
     return f"{before}{escape_markdown(inner)}{after}"
 
 
-def how_to_accept(command: str, metrics: Sequence[Metric]) -> str:
+def how_to_accept(command: str, metrics: Sequence[Metric], store: ObjectStore | None = None) -> str:
     """Return what to do about breached thresholds. The command computes no vector.
 
     Args:
-        command: command that checks the quality again, such as `rasterembed qa scene`.
+        command: command that checks the quality again, such as `qa scene`, without the name of the program.
         metrics: the breached metrics.
+        store: the store, whose root the command then has. The files of a report have no root, because a store can move.
     """
     bounds = (f"--{metric.bound.value}-{metric.name.replace('_', '-')} BOUND" for metric in metrics)
-    return f"to accept the vectors as they are, check them with other bounds: `{' '.join((command, *bounds))}`"
+    words = " ".join((command, *bounds))
+    shown = f"`rasterembed {words}`" if store is None else store_command(store, words)
+    return f"to accept the vectors as they are, check them with other bounds: {shown}"
 
 
 def summary_lines(report: MetricReport, command: str) -> list[str]:
@@ -141,7 +146,7 @@ def summary_lines(report: MetricReport, command: str) -> list[str]:
 
     Args:
         report: the report.
-        command: command that checks the quality again.
+        command: command that checks the quality again, without the name of the program.
     """
     advice = how_to_accept(command, report.breaches)
     return [

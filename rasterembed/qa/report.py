@@ -143,21 +143,29 @@ class QaReport(MetricReport):
         """The breached metrics with values and thresholds, and the warnings, in one line. None if it passed."""
         return failure_text(self.metrics, self.warnings)
 
-    def check(self) -> None:
+    def check(self, store: ObjectStore | None = None) -> None:
         """Raise an error if the dataset did not pass.
+
+        Args:
+            store: store of the dataset. The command in the error then has its root.
 
         Raises:
             QaError: if a threshold is breached. The text names each breached metric with its value and threshold, and
                 the warnings.
         """
         if not self.passed:
-            raise QaError(self)
+            raise QaError(self, store)
 
 
 class QaError(DataError):
-    """A dataset breaches a threshold of its quality checks."""
+    """A dataset breaches a threshold of its quality checks.
 
-    def __init__(self, report: QaReport) -> None:
+    Args:
+        report: the report.
+        store: store of the dataset. The command in the text then has its root.
+    """
+
+    def __init__(self, report: QaReport, store: ObjectStore | None = None) -> None:
         if report.dry_run:
             text = (
                 f"dataset {report.dataset_id!r} would not pass these quality checks: {report.reason}; nothing was "
@@ -166,14 +174,15 @@ class QaError(DataError):
         else:
             text = (
                 f"dataset {report.dataset_id!r} did not pass its quality checks: {report.reason}; "
-                f"see qa/{report.dataset_id}/report.md in the store; " + how_to_accept(_again(report), report.breaches)
+                f"see qa/{report.dataset_id}/report.md in the store; "
+                + how_to_accept(_again(report), report.breaches, store)
             )
         super().__init__(text)
 
 
 def _again(report: QaReport) -> str:
-    """Return the command that checks the quality of the dataset again."""
-    return f"rasterembed qa {report.dataset_id}"
+    """Return the command that checks the quality of the dataset again, without the name of the program."""
+    return f"qa {report.dataset_id}"
 
 
 def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:

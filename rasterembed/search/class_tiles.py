@@ -99,8 +99,8 @@ class ClassFiles:
             needs_datasets: whether the file must say of which dataset each tile is.
 
         Raises:
-            UsageError: if the file has another ending, or none of its tiles has one of the classes; or if the file must
-                have the column `dataset_id`, and lacks it.
+            UsageError: if the file has another ending, or no tile of one of the classes; or if the file must have the
+                column `dataset_id`, and lacks it.
             StoreError: if the file cannot be opened.
             DataError: if the file is no table with the columns `tile_id` and `class`.
         """
@@ -204,17 +204,18 @@ def _chosen(address: str, table: pa.Table, classes: Sequence[str], key: tuple[st
     """Return the tiles of some classes.
 
     Raises:
-        UsageError: if the file has no rows, or if no tile has one of the classes.
+        UsageError: if the file has no rows, or if one of the classes has no tile.
     """
     if not len(table):
         raise UsageError(f"{address}: it has no rows: give a file with a row for each tile")
-    rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
-    if not len(rows):
-        known = sorted(pc.unique(table["class"]).drop_null().to_pylist())
+    known = sorted(pc.unique(table["class"]).drop_null().to_pylist())
+    missing = [name for name in classes if name not in known]
+    if missing:
         more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
         raise UsageError(
-            f"{address}: no tile has the class {' or '.join(classes)}: its classes are "
+            f"{address}: no tile has the class {' or '.join(missing)}: its classes are "
             f"{', '.join(known[:_LISTED]) or 'empty'}{more}"
         )
+    rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
     columns = {name: pc.cast(rows[name], pa.string()).combine_chunks() for name in rows.column_names}
     return ClassTiles(key, columns["tile_id"], columns.get("dataset_id"))

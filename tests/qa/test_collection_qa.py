@@ -34,7 +34,7 @@ from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import StoreUnavailableError, UsageError
 from rasterembed.qa.collection_coverage import measure_collection_coverage
 from rasterembed.qa.collection_outliers import find_outliers, find_repetitions, modified_z_score
-from rasterembed.qa.collection_report import CollectionQaError, CollectionReport, collection_markdown
+from rasterembed.qa.collection_report import CollectionQaError, CollectionReport, collection_markdown, warning_of_run
 from rasterembed.qa.collection_run import judge_collection
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.scene_means import SceneMeans
@@ -208,8 +208,10 @@ def test_the_report_names_what_is_wrong_and_the_verdict_is_in_the_collection(sto
     assert Path(failure.example).name in ("one.tif", "two.tif")
     with pytest.raises(
         CollectionQaError, match=r"duplicate_scenes is 1, more than `max_duplicate_scenes=0` \(\S+tif repeats \S+tif\)"
-    ):
-        report.check()
+    ) as refused:
+        report.check(store)
+    assert str(refused.value).endswith(f" BOUND --root {store.root}`")
+    assert str(warning_of_run(report, store)).endswith(f" --max-duplicate-scenes BOUND --root {store.root}`")
     content = json.loads((Path(store.root) / LAYOUT.stac_collection).read_bytes())
     assert content["rasterembed:qa"]["verdict"] == "failed"
     assert "duplicate_scenes" in content["rasterembed:qa"]["breached"]

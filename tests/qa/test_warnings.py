@@ -88,9 +88,11 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
     assert f"{warnings}; see qa/{ID}/report.md" in str(refused.value)
     names = re.findall(r"([a-z_]+) is [-0-9.]+, (more|less) than", str(refused.value))
     bounds = [f"--{'max' if more == 'more' else 'min'}-{name.replace('_', '-')} BOUND" for name, more in names]
-    accept = f"`rasterembed qa {ID} {' '.join(bounds)}`"
+    accept = f"`rasterembed qa {ID} {' '.join(bounds)}"
     assert len(bounds) > 1
-    assert str(refused.value).endswith(f"; to accept the vectors as they are, check them with other bounds: {accept}")
+    assert str(refused.value).endswith(
+        f"; to accept the vectors as they are, check them with other bounds: {accept} --root {store.root}`"
+    )
     command = rf"`rasterembed qa {ID} --root .*`"
     with pytest.raises(DataError, match=rf"; see .*/qa/{ID}/report\.md, or accept .* bounds of {command}"):
         Dataset.open(store, ID)
@@ -101,7 +103,7 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
     text = markdown(stored(store))
     assert "more than `--max-duplicate-share 0.9`" in text
     assert "\\`" not in text
-    assert f"- To accept the vectors as they are, check them with other bounds: {accept}\n" in text
+    assert f"- To accept the vectors as they are, check them with other bounds: {accept}`\n" in text
     mild = QaThresholds(
         max_duplicate_share=1, max_mean_cosine=1, min_effective_rank=1, max_dead_dimension_share=1, min_neighbour_gap=-1
     )

@@ -336,6 +336,7 @@ def test_an_example_that_is_given_often_is_looked_up_once(known: Known, monkeypa
         ("c.csv", None, ("1",), "there is no such file"),
         ("c.csv", "tile_id,class\n", ("1",), "it has no rows: give a file with a row for each tile"),
         ("c.csv", "tile_id,class\na,007\nb,x", ("7", "8"), "no tile has the class 7 or 8: its classes are 007, x"),
+        ("c.csv", "tile_id,class\na,1\nb,2", ("1", "9"), "no tile has the class 9: its classes are 1, 2"),
         ("c.csv", "tile,class\na,1", ("1",), "it has no column tile_id"),
         ("c.csv", "tile_id,class\na", ("1",), "it cannot be read as a table of classes"),
         ("c.csv", "tile_id,class,class\na,1,2", ("1",), "it has several columns class"),
