@@ -579,6 +579,6 @@ def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progres
     return in_threads(
         lambda number: embed_shard(store, plan, number, job, progress),
         plan,
-        job.execution.shard_threads,
+        job.shard_threads,
         progress.stop,
     )

@@ -115,12 +115,12 @@ def embed_scenes(
     worker = _SceneWorker(store, job, lease, messages, hub_token)
     rest = iter(scenes)
     more = _MORE_SCENES_S3 if store.is_s3 else _MORE_SCENES
-    with ThreadPoolExecutor(job.options.execution.shard_threads + more, thread_name_prefix="scene") as pool:
+    with ThreadPoolExecutor(worker.shard_threads + more, thread_name_prefix="scene") as pool:
         working: set[Future[SceneRow]] = set()
         try:
             while True:
                 # One more scene waits in the queue, so that a thread finds work at once.
-                new = islice(rest, job.options.execution.shard_threads + more + 1 - len(working))
+                new = islice(rest, worker.shard_threads + more + 1 - len(working))
                 working |= {pool.submit(worker.embed, scene) for scene in new}
                 if not working:
                     break
@@ -172,8 +172,9 @@ class _SceneWorker:
         self._colours = ComparedColours()
         self.stretches = CheckedStretches()
         self._shards = EmbeddingJob(execution, device, hub_token, lease.run_id, job.tiles)
+        self.shard_threads = self._shards.shard_threads
         # Shards of all scenes together that are computed at the same time. Their pixels and vectors are in memory.
-        self._slots = threading.BoundedSemaphore(execution.shard_threads)
+        self._slots = threading.BoundedSemaphore(self.shard_threads)
         self.stop = threading.Event()
         lease.on_lost = self.stop.set
 
@@ -259,10 +260,7 @@ class _SceneWorker:
                     store, plan, number, self._shards, progress, sample_rows=rows, first=first
                 )
 
-        if plan.sharding.count == 1:
-            found = [one(0)]
-        else:
-            found = in_threads(one, plan, self._job.options.execution.shard_threads, progress.stop)
+        found = [one(0)] if plan.sharding.count == 1 else in_threads(one, plan, self.shard_threads, progress.stop)
         return [shard for shard, _ in found], {shard.number: summary for shard, summary in found}
 
     def _judge(self, plan: Plan, summaries: dict[int, VectorSummary]) -> tuple[State, str | None]:

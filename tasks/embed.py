@@ -27,7 +27,7 @@ def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Pr
     If a shard fails or the run is cancelled, the other shards stop at their next batch. Only complete shards stay in
     the store.
     """
-    task_runner: ThreadPoolTaskRunner[Shard] = ThreadPoolTaskRunner(max_workers=job.execution.shard_threads)
+    task_runner: ThreadPoolTaskRunner[Shard] = ThreadPoolTaskRunner(max_workers=job.shard_threads)
     with task_runner as runner:
         try:
             rest = {"store": store, "plan": plan, "job": job, "progress": progress}

@@ -229,7 +229,7 @@ def _find_deployment(client: SyncPrefectClient, name: str, option: str) -> Deplo
         known = known_names(name, names) if names else "no deployment of this flow: run `make deploy`"
         raise UsageError(
             f"`{option}`: there is no deployment {name!r} on this Prefect server: give another one as flow/deployment; "
-            f"it has {known}"
+            f"the server has {known}"
         ) from error
 
 

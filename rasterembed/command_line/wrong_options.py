@@ -71,8 +71,8 @@ def usage_error(error: CycloptsError | UsageError) -> str:
             return f"{name}: give {kinds[error.target_type]}, not {error.token.value!r}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return (
-            f"{error.unused_tokens[0]!r} is one argument too many: put a pattern, or a name with spaces, in quotes; "
-            "--help lists the arguments and options"
+            f"{error.unused_tokens[0]!r} is one argument too many: put a pattern, or a name with spaces, in quotes, "
+            "and commas between several values of an option; --help lists the arguments and options"
         )
     return _unknown_option(error) if isinstance(error, UnknownOptionError) else one_line(error, limit=1000)
 

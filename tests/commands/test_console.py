@@ -299,6 +299,7 @@ def test_qa_sets_the_state_by_its_verdict(
         (1, ["embed", "scene.tif", "--root", "/proc/x"], "the folder cannot be made: choose a root that you can"),
         (2, ["search", "made", "--tile", TILE, "-k", "1.5"], "-k: give a whole number, not '1.5'"),
         (2, ["search", "made", "other", "--tile", TILE], "'other' is one argument too many"),
+        (2, ["embed", "scene.tif", "--bands", "3", "2", "1"], "and commas between several values of an option; --help"),
         (
             2,
             ["search", "made", "--tile", TILE, "--since", "2024-13-01"],
