@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.found_scene import FoundScene, Listing
@@ -18,7 +19,7 @@ class Comparison:
     new: tuple[FoundScene, ...]
     """Scenes that the catalogue does not have."""
     changed: tuple[FoundScene, ...]
-    """Scenes whose file has another size or version than the catalogue says."""
+    """Scenes with another state of their files or of their STAC Item than the catalogue says. See `state_of`."""
     again: tuple[FoundScene, ...]
     """Scenes that did not change, and either failed before or get another verdict of the quality checks now."""
     unchanged: tuple[FoundScene, ...]
@@ -41,8 +42,21 @@ class Comparison:
         return len(self.new) + len(self.changed) + len(self.again)
 
 
+class _Known(NamedTuple):
+    """What the catalogue says about a scene. The fields are columns of the catalogue, see `SceneRow`."""
+
+    source: str
+    id: str
+    source_size: int | None
+    source_version: str | None
+    state: str
+    listing: str
+    gone: bool
+    item: str | None
+
+
 def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) -> Comparison:
-    """Compare a listing with a catalogue, by size and version of each scene's file.
+    """Compare a listing with a catalogue, by size and version of each scene. See `state_of`.
 
     A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
     folder would declare the scenes of all other folders gone. With a listing that ended early, no scene is gone. A
@@ -54,9 +68,8 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
         listing: the scenes that exist now.
         again: addresses of scenes that are tried again though they are embedded.
     """
-    names = ("source", "id", "source_size", "source_version", "state", "listing", "gone", "item")
-    columns = [catalogue.table[name].to_pylist() for name in names]
-    known = {row[0]: row[1:] for row in zip(*columns, strict=True)}
+    columns = (catalogue.table[name].to_pylist() for name in _Known._fields)
+    known = {row.source: row for row in map(_Known._make, zip(*columns, strict=True))}
     new: list[FoundScene] = []
     changed: list[FoundScene] = []
     tried_again: list[FoundScene] = []
@@ -67,23 +80,22 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
         if row is None:
             new.append(scene)
             continue
-        dataset_id, size, version, state, address, gone, _ = row
-        if (scene.size, scene.version) != (size, version):
+        if (scene.size, scene.version) != (row.source_size, row.source_version):
             changed.append(scene)
-        elif state == SceneState.FAILED or scene.uri in again:
+        elif row.state == SceneState.FAILED or scene.uri in again:
             tried_again.append(scene)
         else:
             unchanged.append(scene)
-            if gone or address != listing.address:
-                found_again.append(dataset_id)
+            if row.gone or row.listing != listing.address:
+                found_again.append(row.id)
     listed = {scene.uri for scene in listing.scenes}
     without_files = {scene.item for scene in listing.scenes if scene.problem is not None} - {None}
     missing = [
         row
         for uri, row in known.items()
-        if row[4] == listing.address
+        if row.listing == listing.address
         and uri not in listed
-        and (row[3] == SceneState.FAILED or row[6] not in without_files)
+        and (row.state == SceneState.FAILED or row.item not in without_files)
     ]
     if listing.ended_early:
         missing = []
@@ -93,6 +105,6 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
         tuple(tried_again),
         tuple(unchanged),
         tuple(found_again),
-        gone=tuple(row[0] for row in missing),
-        newly_gone=tuple(row[0] for row in missing if not row[5]),
+        gone=tuple(row.id for row in missing),
+        newly_gone=tuple(row.id for row in missing if not row.gone),
     )
