@@ -335,7 +335,7 @@ def large_catalogue(rows: int, root: Path) -> dict[str, float]:
     mark()
     found = catalogue.filter(bbox=(20, 55, 40, 70), since=datetime(2018, 1, 1), until=datetime(2020, 1, 1))
     mark()
-    comparison = compare(catalogue, listing_of("s3://archive", scenes))
+    comparison = compare(catalogue, listing_of("s3://archive", scenes), lambda uri: True)
     mark()
     assert comparison.to_embed_count == 1
     return {

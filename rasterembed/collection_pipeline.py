@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection, check_configuration, find_collection
 from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
-from rasterembed.collection.discovery import discover
+from rasterembed.collection.discovery import discover, file_exists
 from rasterembed.collection.failures import group_texts
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
@@ -327,7 +328,9 @@ class _Run:
         store, layout, steps, options = self.store, self.layout, self.steps, self.options
         existing = find_collection(store, layout.collection_id)
         writer = self._open_writer(existing)
-        comparison = compare(writer.catalogue, self.listing, self._judged_otherwise(writer.catalogue))
+        comparison = compare(
+            writer.catalogue, self.listing, partial(file_exists, store), self._judged_otherwise(writer.catalogue)
+        )
         if existing is not None and existing.state is CollectionState.EMBEDDING:
             complete = _count_complete(store, layout.collection_id, comparison)
             if complete:

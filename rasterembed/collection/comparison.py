@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.found_scene import FoundScene, Listing
+from rasterembed.collection.listing_address import lies_at
 from rasterembed.collection.scene_row import SceneState
 
 
@@ -27,7 +28,8 @@ class Comparison:
     found_again: tuple[str, ...]
     """Ids of the datasets of unchanged scenes that the catalogue calls gone, or found in another listing."""
     gone: tuple[str, ...]
-    """Ids of the datasets of scenes that an earlier listing from the same address had, and that are missing now."""
+    """Ids of the datasets of scenes that belong to the address of the listing, and that are missing now. See
+    `compare`."""
     newly_gone: tuple[str, ...]
     """Those of `gone` that the catalogue does not call gone yet."""
 
@@ -55,17 +57,21 @@ class _Known(NamedTuple):
     item: str | None
 
 
-def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) -> Comparison:
+def compare(
+    catalogue: Catalogue, listing: Listing, exists: Callable[[str], bool], again: Container[str] = ()
+) -> Comparison:
     """Compare a listing with a catalogue, by size and version of each scene. See `state_of`.
 
-    A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
-    folder would declare the scenes of all other folders gone. With a listing that ended early, no scene is gone. A
-    scene is not gone either if its STAC Item is listed, but its files cannot be found, for example because of a wrong
-    name of an asset.
+    A scene is gone if the catalogue found it in a listing from the same address, or if its file lies at this address
+    and does not exist any more. So the listing of one folder never declares the scenes of other folders gone. With a
+    listing that ended early, no scene is gone. A scene is not gone either if its STAC Item is listed, but its files
+    cannot be found, for example because of a wrong name of an asset.
 
     Args:
         catalogue: catalogue of the collection.
         listing: the scenes that exist now.
+        exists: function that returns whether a file exists. A listing of a folder leaves some files out, such as those
+            with a hidden name.
         again: addresses of scenes that are tried again though they are embedded.
     """
     columns = (catalogue.table[name].to_pylist() for name in _Known._fields)
@@ -90,13 +96,16 @@ def compare(catalogue: Catalogue, listing: Listing, again: Container[str] = ()) 
                 found_again.append(row.id)
     listed = {scene.uri for scene in listing.scenes}
     without_files = {scene.item for scene in listing.scenes if scene.problem is not None} - {None}
-    missing = [
-        row
-        for uri, row in known.items()
-        if row.listing == listing.address
-        and uri not in listed
-        and (row.state == SceneState.FAILED or row.item not in without_files)
-    ]
+
+    def is_missing(row: _Known) -> bool:
+        failed = row.state == SceneState.FAILED
+        if row.listing == listing.address:
+            return failed or row.item not in without_files
+        if failed and row.item is not None:  # The address may name a place in a document, and no file.
+            return False
+        return lies_at(row.source, listing.address) and not exists(row.source)
+
+    missing = [row for row in known.values() if row.source not in listed and is_missing(row)]
     if listing.ended_early:
         missing = []
     return Comparison(

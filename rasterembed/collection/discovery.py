@@ -7,15 +7,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cache
 from itertools import takewhile
 
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of, with_files
+from rasterembed.collection.listing_address import fits_path, is_file_pattern
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet, scenes_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
-from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
-from rasterembed.name_pattern import fits_pattern
+from rasterembed.errors import (
+    DataError,
+    ObjectMissingError,
+    RasterEmbedError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+    one_line,
+)
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.collection_rules import is_scene
@@ -73,7 +80,7 @@ def discover(
         return _searched(store, address, assets, search)
     uri = _located(address)
     lower = uri.lower()
-    if _is_pattern(uri):
+    if is_file_pattern(uri):
         listing = listing_of(uri, _with_items(store, list(_matching(store, uri)), assets))
     elif lower.endswith(".txt"):
         listing = listing_of(uri, _with_items(store, _described(store, _listed(store, uri)), assets))
@@ -97,15 +104,23 @@ def discover(
     return listing
 
 
-def _is_pattern(uri: str) -> bool:
-    """Return whether an address is a pattern. The name of a file or folder can have the same characters."""
-    return is_pattern(uri) and not is_https(uri) and not os.path.exists(uri)
+def file_exists(store: ObjectStore, uri: str) -> bool:
+    """Return whether a file of a scene exists.
+
+    Raises:
+        StoreError: if the file may not be looked at.
+    """
+    try:
+        store.describe(uri)
+    except ObjectMissingError:
+        return False
+    return True
 
 
 def _why_none(uri: str) -> str:
     """Return why an address has no scene, and what a person can do."""
     lower = uri.lower()
-    if _is_pattern(uri):
+    if is_file_pattern(uri):
         return f"no file has such a path: check the pattern; {_ENDINGS}"
     if lower.endswith(".txt"):
         return "no line of the list has a path: write one path or s3:// address in each line"
@@ -176,22 +191,8 @@ def _matching(store: ObjectStore, pattern: str) -> Iterator[FoundScene]:
     folder, rest = head + "/".join(fixed), tuple(parts[len(fixed) :])
     found = _files(store, folder or "/")
     return _scenes(
-        store, ((uri, info) for uri, info in found if _fits(tuple(uri[len(folder) :].strip("/").split("/")), rest))
+        store, ((uri, info) for uri, info in found if fits_path(tuple(uri[len(folder) :].strip("/").split("/")), rest))
     )
-
-
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Return whether the segments of a path fit those of a pattern. `**` stands for any number of segments."""
-
-    @cache  # Without it, a pattern with many `**` would take exponential time.
-    def fits(part: int, place: int) -> bool:
-        if place == len(pattern):
-            return part == len(parts)
-        if pattern[place] == "**":
-            return fits(part, place + 1) or (part < len(parts) and fits(part + 1, place))
-        return part < len(parts) and fits_pattern(parts[part], pattern[place]) and fits(part + 1, place + 1)
-
-    return fits(0, 0)
 
 
 def _files(store: ObjectStore, folder: str) -> Iterator[tuple[str, ObjectInfo]]:

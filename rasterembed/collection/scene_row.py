@@ -79,7 +79,7 @@ class SceneRow:
     listing: str
     """Address of the listing that the scene was found in, such as a folder."""
     gone: bool = False
-    """Whether the last listing from the same address did not have the scene any more."""
+    """Whether a listing that should have the scene did not have it any more. See `compare`."""
     dated: bool = True
     """Whether `datetime` is the time of acquisition. False if it is only the time of the file's last modification."""
 

@@ -180,8 +180,10 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _facts_of_source(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the raster, and the files of a scene of several files, a line for each."""
-    yield "raster", _source_text({name: value for name, value in source.items() if name != "assets"})
+    """Yield the raster, what its STAC Item says, and the files of a scene of several files, a line for each."""
+    yield "raster", _source_text({name: value for name, value in source.items() if name not in ("assets", "item")})
+    if "item" in source:
+        yield "STAC Item", pairs(source["item"])
     assets = source.get("assets", ())
     for asset in assets[:_SHOWN_FILES]:
         yield "file", _source_text(asset)

@@ -194,9 +194,9 @@ def test_a_sweep_starts_no_more_than_told_and_the_next_goes_on(
             "{bucket}",
             {"deployment": "raster-embeddings/none"},
             "`deployment`: there is no deployment 'raster-embeddings/none' on this Prefect server: give another one as "
-            "flow/deployment; it has raster-embeddings/",
+            "flow/deployment; the server has raster-embeddings/",
         ),
-        ("{bucket}", {"deployment": "none/none"}, "it has no deployment of this flow: run `make deploy`"),
+        ("{bucket}", {"deployment": "none/none"}, "the server has no deployment of this flow: run `make deploy`"),
     ],
 )
 def test_what_is_wrong_with_a_sweep_is_said(

@@ -463,6 +463,25 @@ def test_gone_scenes_are_deleted_only_when_asked(store: ObjectStore, scenes: Pat
         Dataset.open(store, member)
 
 
+@pytest.mark.parametrize("how", ["{}/a.tif", "{}/[ab].tif", "{}/list.txt"])
+def test_a_scene_that_another_run_named_is_gone_for_its_folder_when_its_file_is(
+    how: str, store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    (scenes / "list.txt").write_text("a.tif\n")
+    options = collection_options(tiny_vit)
+    run(store, scenes, options)
+    embed_collection(store, NAME, how.format(scenes), options)
+    (scenes / "a.tif").rename(scenes / ".a.tif")
+    assert [
+        row.source
+        for row in embed_collection(store, NAME, str(scenes), options).collection.catalogue.rows()
+        if row.gone
+    ] == [f"{scenes}/a.tif"]
+    pruned = embed_collection(store, NAME, str(scenes), options.model_copy(update={"prune": True}))
+    assert len(pruned.pruned) == 1
+    assert f"{scenes}/a.tif" not in pruned.collection.catalogue.table["source"].to_pylist()
+
+
 def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_vectors_equal_those_of_the_stacked_bands(tmp_path: Path, store: ObjectS
     shown = [line for line in describe(dataset).splitlines() if line.startswith(("raster:", "file:"))]
     assert [line.split(",")[0] for line in shown] == [f"raster: {item}", *(f"file: {files[c]}" for c in COLOURS)]
     assert "{" not in "".join(shown)
+    assert "\nSTAC Item: acquired 2026-06-01T09:50:31.024000Z, cloud_cover 12.5" in describe(dataset)
     assert embed_raster(store, item, EmbedOptions(dataset_id="item", **options)).already_complete
     write(tmp_path / "green.tif", pixels[1:2] + 1, nodata=0)
     with pytest.raises(RasterChangedError, match=r"green\.tif"):
