@@ -38,7 +38,7 @@ class SceneCounts(BaseModel):
     gone: int
     """Scenes that the last listing from their address did not have."""
     unplaced: int
-    """Scenes without a place on Earth."""
+    """Embedded scenes without a place on Earth."""
     vectors: int
     skipped: int
     """Skipped tiles of all scenes."""
@@ -219,7 +219,7 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
         "",
         f"**model: {escape_markdown(report.model)}**. {counted(counts.scenes, 'scene')}: "
         f"{escape_markdown(states or 'none')}. {counts.gone:,} {agreeing(counts.gone, 'is', 'are')} gone, "
-        f"{counts.unplaced:,} {agreeing(counts.unplaced, 'has', 'have')} no place on Earth. "
+        f"{counted(counts.unplaced, 'embedded scene')} {agreeing(counts.unplaced, 'has', 'have')} no place on Earth. "
         f"{counted(counts.vectors, 'vector')}, {counted(counts.skipped, 'skipped tile')}. "
         f"Fingerprint {markdown_code(report.fingerprint[:12])}.",
         "",

@@ -182,7 +182,7 @@ def _measure(
 ) -> _Measures:
     means = scene_means(store, layout, catalogue, configuration.model.dimensions, keep=keep)
     geometry = catalogue.geometry()
-    placed = ~shapely.is_missing(geometry) & _has_state(catalogue, set(SceneState) - {SceneState.FAILED})
+    placed = ~shapely.is_missing(geometry) & _is_embedded(catalogue)
     repetitions = (
         find_repetitions(means, geometry[means.row], thresholds)
         if means.count > 1
@@ -201,9 +201,9 @@ def _measure(
     )
 
 
-def _has_state(catalogue: Catalogue, states: set[SceneState]) -> NDArray[np.bool_]:
-    """Return whether each scene is in one of the states, shape (n,)."""
-    return np.isin(_strings(catalogue, "state"), [state.value for state in states])
+def _is_embedded(catalogue: Catalogue) -> NDArray[np.bool_]:
+    """Return whether each scene is embedded, shape (n,)."""
+    return np.array([state != SceneState.FAILED for state in catalogue.table["state"].to_pylist()], dtype=np.bool_)
 
 
 def _strings(catalogue: Catalogue, name: str) -> NDArray[np.object_]:
@@ -285,7 +285,7 @@ def _counts(measures: _Measures) -> SceneCounts:
         scenes=measures.catalogue.count,
         states={state.value: number for state, number in measures.catalogue.counts().items()},
         gone=int(pc.sum(table["gone"]).as_py() or 0),
-        unplaced=int(shapely.is_missing(measures.geometry).sum()),
+        unplaced=int((shapely.is_missing(measures.geometry) & _is_embedded(measures.catalogue)).sum()),
         vectors=measures.catalogue.vectors,
         skipped=int(pc.sum(table["skipped"]).as_py() or 0),
     )

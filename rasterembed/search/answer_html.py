@@ -16,7 +16,8 @@ _SIDE = 96
 def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
     """Return an answer as HTML. All texts are escaped. The pictures are part of the HTML.
 
-    If a raster cannot be read, for example because its file was moved, the rows of its tiles have no picture.
+    If a raster cannot be read, for example because its file was moved, its tiles have no picture, and a note
+    below the table says why.
 
     Args:
         answer: the answer.

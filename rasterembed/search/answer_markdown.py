@@ -23,7 +23,8 @@ _NUMBERS = ("distance", "valid", "cloud")
 def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
     """Return an answer as Markdown. All texts are escaped. The pictures are part of the Markdown.
 
-    If a raster cannot be read, for example because its file was moved, the rows of its tiles have no picture.
+    If a raster cannot be read, for example because its file was moved, its tiles have no picture, and a note
+    below the table says why.
 
     Args:
         answer: the answer.

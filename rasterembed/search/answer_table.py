@@ -16,6 +16,10 @@ MAX_ROWS = 100
 """Largest number of tiles in the table."""
 
 
+_REASONS = 3
+"""Largest number of datasets whose missing pictures are explained."""
+
+
 @dataclass(frozen=True)
 class AnswerTable:
     """The content of a table, not yet escaped."""
@@ -29,16 +33,20 @@ class AnswerTable:
 def answer_table(answer: Answer, datasets: Sequence[Dataset], side: int) -> AnswerTable:
     """Return the content of the table of an answer.
 
-    If a raster cannot be read, for example because its file was moved, the rows of its tiles have no picture.
+    If a raster cannot be read, for example because its file was moved, its tiles have no picture, and a note
+    says why.
 
     Args:
         answer: the answer.
         datasets: the datasets that were searched. The pictures are cut from their rasters.
         side: width and height of a picture, px.
     """
-    pictures = thumbnail_uris(answer, datasets, MAX_PICTURES, side)
-    rows = [(hit, pictures.get((hit.dataset_id, hit.tile_id))) for hit in answer.hits[:MAX_ROWS]]
-    notes = answer.notes()
+    found = thumbnail_uris(answer, datasets, MAX_PICTURES, side)
+    rows = [(hit, found.pictures.get((hit.dataset_id, hit.tile_id))) for hit in answer.hits[:MAX_ROWS]]
+    reasons = [f"no picture of the tiles of {name}: {why}" for name, why in found.missing.items()]
+    notes = [*answer.notes(), *reasons[:_REASONS]]
+    if len(reasons) > _REASONS:
+        notes.append(f"{len(reasons) - _REASONS} more datasets have no pictures")
     if len(answer.hits) > MAX_ROWS:
         notes.insert(0, f"{MAX_ROWS} of {len(answer.hits)} tiles are shown")
     return AnswerTable(rows, notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,18 @@ def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict
     return pictures
 
 
-def thumbnail_uris(answer: Answer, datasets: Sequence[Dataset], most: int, side: int) -> dict[tuple[str, str], str]:
-    """Return thumbnails of the nearest tiles as data URIs, by dataset id and tile id.
+@dataclass(frozen=True)
+class ThumbnailUris:
+    """Thumbnails of tiles as data URIs."""
+
+    pictures: dict[tuple[str, str], str]
+    """The data URIs by dataset id and tile id."""
+    missing: dict[str, str]
+    """Why the tiles of a dataset have no thumbnails, by dataset id, in one line."""
+
+
+def thumbnail_uris(answer: Answer, datasets: Sequence[Dataset], most: int, side: int) -> ThumbnailUris:
+    """Return thumbnails of the nearest tiles as data URIs.
 
     If a dataset's raster cannot be read, for example because its file was moved, its tiles have no thumbnails.
 
@@ -57,17 +68,18 @@ def thumbnail_uris(answer: Answer, datasets: Sequence[Dataset], most: int, side:
         most: largest number of thumbnails. If the answer has more tiles, the nearest ones get a thumbnail.
         side: width and height of a thumbnail, px.
     """
-    addresses: dict[tuple[str, str], str] = {}
+    found = ThumbnailUris({}, {})
     for dataset in datasets:
         hits = [hit for hit in answer.hits[:most] if hit.dataset_id == dataset.id]
         if not hits:
             continue
         try:
             images = thumbnails(dataset, hits, side)
-        except (RasterEmbedError, RasterioError):
+        except (RasterEmbedError, RasterioError) as error:
+            found.missing[dataset.id] = one_line(error)
             continue
-        addresses |= {key: _data_uri(image) for key, image in images.items()}
-    return addresses
+        found.pictures.update({key: _data_uri(image) for key, image in images.items()})
+    return found
 
 
 def _data_uri(image: Image.Image) -> str:

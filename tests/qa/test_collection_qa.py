@@ -217,6 +217,7 @@ def test_the_report_names_what_is_wrong_and_the_verdict_is_in_the_collection(sto
     assert "duplicate_scenes" in content["rasterembed:qa"]["breached"]
     page = (Path(store.root) / LAYOUT.qa_report_markdown).read_text()
     assert "copy.tif" in page
+    assert "0 embedded scenes have no place on Earth" in page
     for name in ("scenes.png", "vectors.png"):
         assert f"({name})" in page
         picture = Image.open(io.BytesIO((Path(store.root) / LAYOUT.qa_file(name)).read_bytes()))

@@ -112,9 +112,11 @@ def test_html_shows_each_tile_in_its_colour(answer: Answer) -> None:
 
 def test_a_raster_that_is_gone_leaves_rows_without_pictures(answer: Answer, folder: Path) -> None:
     (folder / "r.tif").unlink()
-    page = Page(answer._repr_html_())
+    html = answer._repr_html_()
+    page = Page(html)
     assert page.pictures == []
     assert [row[3] for row in page.rows[1:]] == [hit.tile_id for hit in answer.hits]
+    assert f"no picture of the tiles of made: {folder}/r.tif: there is no such file" in html
 
 
 def test_pictures_and_rows_are_bounded(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
