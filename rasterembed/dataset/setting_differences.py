@@ -21,7 +21,11 @@ _CAUSES = {
     "radiometry.low": ("radiometry.method",),
     "shard.cols": _CAUSES_OF_SHARDS,
     "shard.rows": _CAUSES_OF_SHARDS,
+    "source.item.acquired": ("source.version",),
+    "source.item.cloud_cover": ("source.version",),
     "source.size": ("source.version",),
+    "source.valid_mask.size": ("source.valid_mask.uri", "source.valid_mask.version"),
+    "source.valid_mask.version": ("source.valid_mask.uri",),
 }
 """Entries of a configuration that follow from others by default: the name of the entry, and the names of its causes."""
 

@@ -38,6 +38,10 @@ _NAMES = {name: f"`{parameter}`" for name, parameter in _PARAMETERS.items()} | {
     "radiometry.method": f"the colours ({_COLOURS})",
     "shard.cols": "columns of a shard (`shard_tiles`)",
     "shard.rows": "rows of a shard (`shard_tiles`)",
+    "source.ignore_alpha": "`ignore_alpha`",
+    "source.nodata": "`nodata`",
+    "source.valid_mask.uri": "`mask`",
+    "source.valid_mask.version": "state of the file of `mask`",
 }
 """Name for people of each entry that a person can give. Any other entry, such as `source.version`, keeps its name."""
 

@@ -17,18 +17,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, ShardWriter
-from rasterembed.errors import Cancelled, DataError
+from rasterembed.errors import Cancelled, ConfigurationChangedError, DataError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
+from rasterembed.raster.validity import Validity
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.object_store import ObjectStore
 from tests.support.promise import assert_tables_agree
@@ -616,6 +619,27 @@ def test_a_raster_written_anew_is_another_configuration(
     os.utime(mine, ns=(1, 1))
     with pytest.raises(DataError, match=r"^dataset 'scene' was made before its raster was changed: give `replace` to"):
         embed_raster(store, str(mine), EmbedOptions(**asked))
+
+
+def test_declared_validity_has_the_names_of_its_parameters(
+    tmp_path: Path, raster: Path, asked: dict[str, Any], store: ObjectStore
+) -> None:
+    mask = tmp_path / "mask.tif"
+    with rasterio.open(raster) as source:
+        profile = source.profile | {"count": 1, "dtype": "uint8", "photometric": "minisblack", "nodata": None}
+    with rasterio.open(mask, "w", **profile) as target:
+        target.write(np.ones((1, profile["height"], profile["width"]), np.uint8))
+    masked = asked | {"validity": Validity(mask=str(mask))}
+    embed_raster(store, str(raster), EmbedOptions(**masked))
+    with pytest.raises(ConfigurationChangedError, match=rf'\(`mask`: "{mask}" in the dataset, not requested\): repeat'):
+        embed_raster(store, str(raster), EmbedOptions(**asked))
+    os.utime(mask, ns=(1, 1))
+    with pytest.raises(
+        ConfigurationChangedError, match=r'\(state of the file of `mask`: "\d+" in the dataset, "1" requ'
+    ):
+        embed_raster(store, str(raster), EmbedOptions(**masked))
+    with pytest.raises(ConfigurationChangedError, match=r"\(`nodata`: not in the dataset, 7 requested; `mask`: "):
+        embed_raster(store, str(raster), EmbedOptions(**asked | {"validity": Validity(nodata=7)}))
 
 
 def test_another_raster_under_the_same_id_is_named(

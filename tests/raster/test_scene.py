@@ -24,7 +24,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, set_state
 from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.dataset.selection import Selection
-from rasterembed.errors import DataError, RasterChangedError, RasterEmbedError, UsageError
+from rasterembed.errors import ConfigurationChangedError, DataError, RasterChangedError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.run import judge_dataset
@@ -192,9 +192,15 @@ def test_vectors_equal_those_of_the_stacked_bands(tmp_path: Path, store: ObjectS
     assert "{" not in "".join(shown)
     assert "\nSTAC Item: acquired 2026-06-01T09:50:31.024000Z, cloud_cover 12.5" in describe(dataset)
     assert embed_raster(store, item, EmbedOptions(dataset_id="item", **options)).already_complete
+    changed = (tmp_path / "green.tif").stat().st_mtime_ns
     write(tmp_path / "green.tif", pixels[1:2] + 1, nodata=0)
     with pytest.raises(RasterChangedError, match=r"green\.tif"):
         dataset.plan.profile.check_unchanged(store, dataset.plan.source)
+    write(tmp_path / "green.tif", pixels[1:2], nodata=0)
+    os.utime(tmp_path / "green.tif", ns=(changed, changed))
+    write_item(tmp_path / "item.json", sentinel_assets(files), **{"eo:cloud_cover": 7})
+    with pytest.raises(ConfigurationChangedError, match="dataset 'item' was made before its raster was changed"):
+        embed_raster(store, item, EmbedOptions(dataset_id="item", **options))
 
 
 def test_masks_of_files_hide_a_pixel_if_every_file_hides_it(tmp_path: Path, store: ObjectStore) -> None:
