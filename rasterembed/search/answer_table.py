@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.number_text import counted
 from rasterembed.search.answer import Answer, Hit
 from rasterembed.search.thumbnails import thumbnail_uris
 
@@ -46,7 +47,7 @@ def answer_table(answer: Answer, datasets: Sequence[Dataset], side: int) -> Answ
     reasons = [f"no picture of the tiles of {name}: {why}" for name, why in found.missing.items()]
     notes = [*answer.notes(), *reasons[:_REASONS]]
     if len(reasons) > _REASONS:
-        notes.append(f"{len(reasons) - _REASONS} more datasets have no pictures")
+        notes.append(f"no pictures of the tiles of {counted(len(reasons) - _REASONS, 'more dataset')}")
     if len(answer.hits) > MAX_ROWS:
         notes.insert(0, f"{MAX_ROWS} of {len(answer.hits)} tiles are shown")
     return AnswerTable(rows, notes)
