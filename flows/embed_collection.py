@@ -165,7 +165,7 @@ def embed_collection_flow(
         rows=catalogue.vectors,
         seconds=round(time.monotonic() - started, 2),
         search=collection_search_command(result.collection, store),
-        note=nothing_to_embed(result.comparison, result.pruned, result.lost),
+        note=nothing_to_embed(result.comparison),
     )
 
 

@@ -141,7 +141,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         if not result.too_many_failed:  # Otherwise the error of the run has the reasons.
             for text in result.failures():
                 log.warning("failed: %s", text)
-        nothing = nothing_to_embed(result.comparison, result.pruned, result.lost)
+        nothing = nothing_to_embed(result.comparison)
         if nothing is not None:
             log.info("collection %s: %s", collection.id, nothing)
         if collection.catalogue.undated:

@@ -11,9 +11,6 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import Unreadable
 from rasterembed.number_text import agreeing, counted, part_of
 
-_ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
-_NO_WORK = "no scene is new or changed, so nothing was computed"
-
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
 
@@ -67,17 +64,13 @@ def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> 
     )
 
 
-def nothing_to_embed(comparison: Comparison, pruned: Sequence[str], lost: Sequence[str]) -> str | None:
+def nothing_to_embed(comparison: Comparison) -> str | None:
     """Return a sentence if a run found no scene to embed, else None.
 
     Args:
         comparison: result of the comparison before the run.
-        pruned: scenes that the run left out because they are gone.
-        lost: scenes whose datasets are missing.
     """
-    if comparison.to_embed_count:
-        return None
-    return _NO_WORK if pruned or lost or comparison.gone else _ALREADY_COMPLETE
+    return None if comparison.to_embed_count else "no scene is new or changed, so nothing was computed"
 
 
 def datasets_are_lost(collection_id: str, lost: Sequence[str]) -> str:

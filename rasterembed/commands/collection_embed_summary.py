@@ -26,7 +26,7 @@ def summary(result: CollectionResult, search: str | None) -> str:
     collection, comparison = result.collection, result.comparison
     catalogue, store = collection.catalogue, collection.store
     # A person who sees this after a second looks for an error, so it is said first.
-    nothing = nothing_to_embed(comparison, result.pruned, result.lost)
+    nothing = nothing_to_embed(comparison)
     lines = [] if nothing is None else [f"note: {nothing}"]
     lines += [
         f"collection: {collection.id}",
