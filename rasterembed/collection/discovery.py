@@ -105,15 +105,17 @@ def discover(
 
 
 def file_exists(store: ObjectStore, uri: str) -> bool:
-    """Return whether a file of a scene exists.
+    """Return whether a file of a scene exists. A file that may not be looked at counts as one that exists.
 
     Raises:
-        StoreError: if the file may not be looked at.
+        StoreUnavailableError: if the store does not answer.
     """
     try:
         store.describe(uri)
-    except ObjectMissingError:
-        return False
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        return not isinstance(error, ObjectMissingError)
     return True
 
 

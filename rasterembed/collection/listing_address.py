@@ -10,7 +10,7 @@ from rasterembed.store.collection_rules import is_scene
 from rasterembed.store.https_url import is_https
 from rasterembed.store.layout import is_pattern
 
-DOCUMENT_SUFFIXES = (".txt", ".json", ".geojson", ".parquet")
+_DOCUMENT_SUFFIXES = (".txt", ".json", ".geojson", ".parquet")
 """Endings of documents that name scenes anywhere."""
 
 
@@ -32,7 +32,7 @@ def lies_at(uri: str, address: str) -> bool:
     """
     if is_file_pattern(address):
         return fits_path(tuple(uri.split("/")), tuple(address.split("/")))
-    if is_https(address) or address.lower().endswith(DOCUMENT_SUFFIXES):
+    if is_https(address) or address.lower().endswith(_DOCUMENT_SUFFIXES):
         return False
     return uri == address or (is_scene(uri) and uri.startswith(f"{address.rstrip('/')}/"))
 
