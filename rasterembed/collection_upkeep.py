@@ -16,7 +16,7 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.table_writing import is_table_due, write_table
 from rasterembed.collection_pipeline import CollectionSteps
 from rasterembed.collection_writer import CollectionWriter
-from rasterembed.errors import DataError, StoreError, check_type
+from rasterembed.errors import DataError, StoreError, check_type, name_list
 from rasterembed.known_parameters import known_parameters
 from rasterembed.qa.collection_report import CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
@@ -67,6 +67,7 @@ def rebuild_collection(
     layout = CollectionLayout(collection_id)
     if not datasets:
         Collection.open(store, collection_id)  # Refuse an unknown collection before a lease is written for it.
+    datasets = name_list(datasets, "datasets")
     steps = steps or CollectionSteps()
     name = run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -133,6 +133,26 @@ def check_type(value: object, kind: type, name: str, advice: str) -> None:
     """
     if not isinstance(value, kind):
         raise UsageError(f"the parameter {name} is of type {type(value).__name__}: give {advice}")
+
+
+def name_list(names: Sequence[str], what: str) -> list[str]:
+    """Return names as a list.
+
+    Args:
+        names: the names.
+        what: word for the names, such as `columns`.
+
+    Raises:
+        UsageError: if the names are one text. Its letters would be taken as names.
+
+    Example:
+        >>> name_list("scene", "dataset ids")
+        Traceback (most recent call last):
+        rasterembed.errors.UsageError: the dataset ids are a list of names: give ['scene'], not 'scene'
+    """
+    if isinstance(names, str):
+        raise UsageError(f"the {what} are a list of names: give [{names!r}], not {names!r}")
+    return list(names)
 
 
 def path_text(value: object) -> object:

@@ -24,6 +24,8 @@ _OTHER_WORDS = {
 def near_names(wanted: str, names: Collection[str], by: Callable[[str], str] = str) -> str:
     """Return up to three near names, separated by commas: those that contain the wanted name, else similar ones.
 
+    Names that begin with the wanted name come first, and short names before longer ones.
+
     Args:
         wanted: the name or the pattern that a person gave. The characters of a pattern that stand for others are left
             out.
@@ -36,6 +38,8 @@ def near_names(wanted: str, names: Collection[str], by: Callable[[str], str] = s
     Example:
         >>> near_names("alp", ["alps", "delta", "town"])
         'alps, ...'
+        >>> near_names("scen", ["archive--scene", "scene", "town"])
+        'scene, archive--scene, ...'
         >>> near_names("quarry", ["alps", "delta", "town"])
         ''
     """
@@ -63,6 +67,7 @@ def _near(wanted: str, names: Collection[str], by: Callable[[str], str]) -> list
     if _OTHER_WORDS.get(text.lower()) in names:
         return [_OTHER_WORDS[text.lower()]]
     found = [name for name in names if text.lower() in by(name).lower()] if len(text) >= _CONTAINED else []
+    found.sort(key=lambda name: (not by(name).lower().startswith(text.lower()), len(by(name))))
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(by(name), []).append(name)

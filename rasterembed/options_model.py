@@ -34,7 +34,7 @@ _REASONS = {
     "string_too_short": "give a longer text, of at least {min_length} letters",
     "string_type": "give a text",
     "too_long": "give at most {max_length} values",
-    "tuple_type": "give several values, such as (1, 2)",
+    "tuple_type": "give several values, in a tuple or a list",
     **{
         f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
         for kind in ("date", "datetime")

@@ -17,7 +17,6 @@ from rasterembed.collection.stac_collection import CollectionState, CollectionVe
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
-from rasterembed.dataset.column_names import column_list
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.plan import PlanSettings
@@ -25,7 +24,7 @@ from rasterembed.dataset.plan_checks import why_model_is_unusable
 from rasterembed.dataset.setting_differences import entry_differences, without_consequences
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.vector_column import vector_columns
-from rasterembed.errors import ConfigurationChangedError, DataError, RasterEmbedError, UsageError, check_type
+from rasterembed.errors import ConfigurationChangedError, DataError, RasterEmbedError, UsageError, check_type, name_list
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Dinov3
 from rasterembed.number_text import counted
@@ -273,7 +272,7 @@ class Collection(AllTilesQuestions):
         """
         if columns is None:
             columns = ("tile_id", *vector_columns(self.configuration.selection.vector_dtype))
-        names = [name for name in column_list(columns) if name != "dataset_id"]
+        names = [name for name in name_list(columns, "columns") if name != "dataset_id"]
         if self.table is not None and self.table_is_current:
             yield from table_batches(self.store, self.layout, self.table, ["dataset_id", *names])
             return

@@ -7,17 +7,6 @@ from collections.abc import Sequence
 from rasterembed.errors import UsageError
 
 
-def column_list(columns: Sequence[str]) -> list[str]:
-    """Return the names of columns as a list.
-
-    Raises:
-        UsageError: if the names are one text. Its letters would be taken as names.
-    """
-    if isinstance(columns, str):
-        raise UsageError(f"the columns are a list of names: give [{columns!r}], not {columns!r}")
-    return list(columns)
-
-
 def check_columns(owner: str, columns: Sequence[str], known: Sequence[str]) -> None:
     """Refuse a column that does not exist. pyarrow leaves out such a column without a word.
 

@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
-from rasterembed.dataset.column_names import check_columns, column_list
+from rasterembed.dataset.column_names import check_columns
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
-from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
+from rasterembed.errors import DataError, ObjectMissingError, check_type, name_list, one_line, validation_reason
 from rasterembed.known_parameters import known_parameters
 from rasterembed.number_text import counted
 from rasterembed.raster.georeference import Georeference
@@ -279,7 +279,7 @@ class Dataset(AllTilesQuestions):
         """
         import pyarrow.parquet as pq  # A search with an index does not need it.
 
-        names = None if columns is None else column_list(columns)
+        names = None if columns is None else name_list(columns, "columns")
         for shard in self.shards:
             with self._readable(shard.path), self.store.open(shard.path) as file:
                 shard_file = pq.ParquetFile(file)

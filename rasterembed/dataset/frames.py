@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from rasterembed.dataset.column_names import check_columns, column_list
+from rasterembed.dataset.column_names import check_columns
 from rasterembed.dataset.vector_column import EMBEDDING, SCALE
 from rasterembed.dataset.wkb import FootprintError, read_footprints
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, name_list
 from rasterembed.store.store_command import store_command
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
         # The vectors of the frame are decoded. With `scale` beside them, a reader could scale them twice.
         names = [name for name in known if name not in ("bbox", "geometry", SCALE)]
     else:
-        names = [name for name in dict.fromkeys(column_list(columns)) if name != "geometry"]
+        names = [name for name in dict.fromkeys(name_list(columns, "columns")) if name != "geometry"]
         check_columns(f"dataset {dataset.id!r}", names, known)
     if not vectors:
         names = [name for name in names if name != EMBEDDING]

@@ -195,11 +195,11 @@ def resolve_href(store: ObjectStore, item_uri: str, href: str) -> str:
     if not is_remote(item_uri):
         return locate(posixpath.normpath(posixpath.join(posixpath.dirname(item_uri), path)), "asset")
     if scheme or path.startswith("/"):
-        raise DataError(f"{shown} is a local file, and an Item on a server may name files on servers only")
+        raise DataError(f"{shown} is a local file, and a document on a server may name files on servers only")
     bucket, _, key = item_uri.removeprefix("s3://").partition("/")
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(key), path))
     if joined.startswith(".."):
-        raise DataError(f"{shown} is outside the bucket of the Item")
+        raise DataError(f"{shown} is outside the bucket of the document that names it")
     return locate(f"s3://{bucket}/{joined}", "asset")
 
 

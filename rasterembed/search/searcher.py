@@ -19,7 +19,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.wkb import FootprintError, read_footprints
-from rasterembed.errors import DataError, StoreUnavailableError, UsageError
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError, name_list
 from rasterembed.escape import escape_terminal
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
@@ -130,7 +130,7 @@ class Searcher:
         states: Sequence[State] = ("ready",),
     ) -> None:
         check_engine(engine, ef_search)
-        chosen = choose_datasets(store, dataset_ids, like=model_of, states=states)
+        chosen = choose_datasets(store, name_list(dataset_ids, "dataset ids"), like=model_of, states=states)
         self.datasets = chosen.datasets
         self._not_searched, self._by_pattern = chosen.not_searched, chosen.by_pattern
         self._device = device

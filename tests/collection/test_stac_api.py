@@ -239,7 +239,7 @@ def test_files_of_items_are_read_from_listed_hosts_or_by_their_alternates(api: A
     assert [problems.pop(f"{data}{name}.tif") for name in "ab"] == ["", ""]
     assert problems.pop(f"https://stac.test:{api.site.port}/v1/d.tif").endswith("there is no such file (HTTP 404)")
     assert "the host elsewhere.test is not one of those" in problems.pop(f"{items}/c#c")
-    assert "an Item on a server may name files on servers only" in problems.pop(f"{items}/e#e")
+    assert "a document on a server may name files on servers only" in problems.pop(f"{items}/e#e")
     last = problems.pop(f"{items}/f#f")
     assert "has a query or a fragment" in last
     assert "hush" not in last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from pydantic import ValidationError
 
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
@@ -650,6 +652,15 @@ def test_a_dataset_that_is_not_ready_is_refused(tmp_path: Path, state: State, me
     write_dataset(store, "new", raster, model, np.eye(4, dtype=np.float32), state=state)
     with pytest.raises(DataError, match=f"dataset 'new' cannot be used: .*{message}"):
         search(store, ["new"], Query(tile="r000000_c000000"))
+
+
+def test_names_in_one_text_are_refused(known: Known) -> None:
+    for text in ("known", "kn*", "*"):
+        said = re.escape(f"the dataset ids are a list of names: give ['{text}'], not '{text}'")
+        with pytest.raises(UsageError, match=f"^{said}$"):
+            Searcher(known.store, text)
+    with pytest.raises(UsageError, match=r"^the datasets are a list of names: give \['known'\], not 'known'$"):
+        rebuild_collection(known.store, "new", datasets="known")
 
 
 def test_an_unknown_dataset_is_named(known: Known) -> None:

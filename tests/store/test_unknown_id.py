@@ -37,7 +37,7 @@ def test_only_near_ids_are_named_and_the_advice_lists_all_ids(tmp_path: Path) ->
     store.write("collections/survey/collection.json", b"{}")
 
     assert str(unknown_dataset(store, "mosiac")).endswith("; the store has mosaic, ...")
-    assert str(unknown_dataset(store, "mosa")).endswith("; the store has autumn-mosaic, mosaic, ...")
+    assert str(unknown_dataset(store, "mosa")).endswith("; the store has mosaic, autumn-mosaic, ...")
     for wanted in ("dem-of-the-alps", "q", "a"):
         far = str(unknown_dataset(store, wanted))
         assert "mosaic" not in far
