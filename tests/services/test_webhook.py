@@ -212,6 +212,8 @@ def test_in_mode_event_an_automation_starts_the_run_once(prefect: PrefectServer)
         service.deliver(minio("by-event", "second.tif"))
         wait_for(lambda: len(deployment.runs()) > 1, "the second run")
     assert deployment.rasters() == ["s3://by-event/a b.tif", "s3://by-event/second.tif"]
+    places = {(run["parameters"]["root"], run["parameters"]["store"]) for run in deployment.runs()}
+    assert places == {("s3://embeddings/v1", "raster-embeddings")}
 
 
 def _documented_automation(server: PrefectServer, deployment: Deployment) -> None:
