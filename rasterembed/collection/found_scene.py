@@ -79,7 +79,7 @@ def with_files(scene: FoundScene, find: Callable[[], Source]) -> FoundScene:
 
 
 def state_of(source: Source) -> tuple[int, str]:
-    """Return the size and the version of a scene. If a file or its STAC Item changes the dataset, one of them changes.
+    """Return the size and the version of a scene. If its dataset must be written again, one of the two has changed.
 
     Args:
         source: the scene.

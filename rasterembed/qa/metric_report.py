@@ -133,7 +133,8 @@ def how_to_accept(command: str, metrics: Sequence[Metric], store: ObjectStore | 
     Args:
         command: command that checks the quality again, such as `qa scene`, without the name of the program.
         metrics: the breached metrics.
-        store: the store, whose root the command then has. The files of a report have no root, because a store can move.
+        store: the store. The command then has its root. A stored report leaves the root out, because a store can be
+            moved.
     """
     bounds = (f"--{metric.bound.value}-{metric.name.replace('_', '-')} BOUND" for metric in metrics)
     words = " ".join((command, *bounds))

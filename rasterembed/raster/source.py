@@ -105,7 +105,7 @@ class SceneFiles(BaseModel):
     """Share of the scene that clouds cover, from the STAC Item, in percent, or None."""
 
     def statements(self) -> dict[str, Any]:
-        """Return what the STAC Item says about the scene and the shards store, as JSON values.
+        """Return the STAC Item's statements about the scene that are also in the shards, as JSON values.
 
         The keys are `acquired` and `cloud_cover`. Statements that the Item does not make are left out.
         """

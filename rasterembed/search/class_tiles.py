@@ -208,14 +208,15 @@ def _chosen(address: str, table: pa.Table, classes: Sequence[str], key: tuple[st
     """
     if not len(table):
         raise UsageError(f"{address}: it has no rows: give a file with a row for each tile")
-    known = sorted(pc.unique(table["class"]).drop_null().to_pylist())
-    missing = [name for name in classes if name not in known]
+    rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
+    found = pc.unique(rows["class"]).to_pylist()
+    missing = [name for name in classes if name not in found]
     if missing:
+        known = sorted(pc.unique(table["class"]).drop_null().to_pylist())
         more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
         raise UsageError(
             f"{address}: no tile has the class {' or '.join(missing)}: its classes are "
             f"{', '.join(known[:_LISTED]) or 'empty'}{more}"
         )
-    rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
     columns = {name: pc.cast(rows[name], pa.string()).combine_chunks() for name in rows.column_names}
     return ClassTiles(key, columns["tile_id"], columns.get("dataset_id"))
