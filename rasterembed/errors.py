@@ -148,10 +148,10 @@ def name_list(names: Sequence[str], what: str) -> list[str]:
     Example:
         >>> name_list("scene", "dataset ids")
         Traceback (most recent call last):
-        rasterembed.errors.UsageError: the dataset ids are a list of names: give ['scene'], not 'scene'
+        rasterembed.errors.UsageError: the dataset ids are a list: give ['scene'], not 'scene'
     """
     if isinstance(names, str):
-        raise UsageError(f"the {what} are a list of names: give [{names!r}], not {names!r}")
+        raise UsageError(f"the {what} are a list: give [{names!r}], not {names!r}")
     return list(names)
 
 

@@ -76,16 +76,17 @@ class Dataset(AllTilesQuestions):
             states: states that the caller accepts.
 
         Raises:
-            UsageError: if the store has no dataset of this name.
+            UsageError: if the store has no dataset of this name, or if the states are one text.
             DataError: if the dataset is in another state, or if the manifest cannot be read.
         """
         check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
         check_type(dataset_id, str, "dataset_id", "the dataset's id as text")
+        accepted = name_list(states, "states")
         layout = layout_of_known(store, dataset_id)
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
             raise unknown_dataset(store, dataset_id)
-        if manifest.state not in states:
+        if manifest.state not in accepted:
             report = store.uri(layout.qa_report_markdown)
             check = store_command(store, f"qa {dataset_id}")
             why = {

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 import uvicorn
 from fastapi import FastAPI
 
-from rasterembed.errors import RasterEmbedError, UsageError
+from rasterembed.errors import RasterEmbedError, UsageError, name_list
 from rasterembed.escape import escape_html
 from rasterembed.explorer.dependencies import Explorer
 from rasterembed.explorer.serving import listen, page_address, server_config
@@ -93,11 +93,13 @@ class NotebookExplorer:
         low, high = _HEIGHTS
         if isinstance(height, bool) or not isinstance(height, int) or not low <= height <= high:
             raise UsageError(f"height is {height!r}: give a whole number of pixels from {low} to {high}")
-        if isinstance(frame_origins, str):
-            raise UsageError(f"frame_origins is one text: give a list, such as [{frame_origins!r}]")
         self._kind, self._id, self._height = kind, id, height
         settings = ExplorerSettings.read(
-            store=store, host=_HOST, port=port, token=secrets.token_urlsafe(32), frame_origins=tuple(frame_origins)
+            store=store,
+            host=_HOST,
+            port=port,
+            token=secrets.token_urlsafe(32),
+            frame_origins=tuple(name_list(frame_origins, "frame_origins")),
         )
         if (earlier := _by_port.get(settings.port)) is not None:
             earlier.close()

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import Manifest, State, read_manifest
+from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
 from rasterembed.number_text import agreeing
 from rasterembed.search.newest import open_newest
@@ -135,7 +135,7 @@ def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearch
     """Open a dataset that a pattern named, or return why it cannot be searched."""
 
     def opened() -> Dataset:
-        return Dataset.open(store, dataset_id, states=("embedded", "ready", "failed_qa"))
+        return Dataset.open(store, dataset_id, ALL_STATES)
 
     def newer(dataset: Dataset) -> Dataset | None:
         return opened() if _was_replaced(dataset) else None

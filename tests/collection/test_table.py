@@ -263,5 +263,5 @@ def test_vectors_come_from_the_table_and_without_one_from_the_shards(
     assert vectors().to_pydict() == from_shards.to_pydict()
     with pytest.raises(UsageError, match="no column 'colour'"):
         next(Collection.open(store, NAME).vectors(["colour"]))
-    with pytest.raises(UsageError, match=r"^the columns are a list of names: give \['norm'\], not 'norm'$"):
+    with pytest.raises(UsageError, match=r"^the columns are a list: give \['norm'\], not 'norm'$"):
         next(Collection.open(store, NAME).vectors("norm"))

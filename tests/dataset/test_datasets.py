@@ -550,8 +550,13 @@ def test_a_column_that_does_not_exist_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=r"^dataset 'scene' has no column 'embeding': choose from tile_id, row, "):
         read(dataset, ["tile_id", "embeding"])
-    with pytest.raises(UsageError, match=r"^the columns are a list of names: give \['norm'\], not 'norm'$"):
+    with pytest.raises(UsageError, match=r"^the columns are a list: give \['norm'\], not 'norm'$"):
         read(dataset, "norm")
+
+
+def test_the_accepted_states_are_a_list(dataset: Dataset) -> None:
+    with pytest.raises(UsageError, match=r"^the states are a list: give \['ready'\], not 'ready'$"):
+        Dataset.open(dataset.store, dataset.id, "ready")  # type: ignore[arg-type]
 
 
 def test_without_geopandas_there_is_one_line(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"frame_origins": ["http://localhost:*; script-src *"]}, "is no origin"),
     ({"frame_origins": ["*"]}, "is no origin"),
     ({"frame_origins": ["https://hub.example/lab"]}, "is no origin"),
-    ({"frame_origins": "https://hub.example"}, "give a list, such as"),
+    (
+        {"frame_origins": "https://hub.example"},
+        r"the frame_origins are a list: give \['https://hub.example'\], not 'https",
+    ),
 ]
 
 

@@ -656,10 +656,10 @@ def test_a_dataset_that_is_not_ready_is_refused(tmp_path: Path, state: State, me
 
 def test_names_in_one_text_are_refused(known: Known) -> None:
     for text in ("known", "kn*", "*"):
-        said = re.escape(f"the dataset ids are a list of names: give ['{text}'], not '{text}'")
+        said = re.escape(f"the dataset ids are a list: give ['{text}'], not '{text}'")
         with pytest.raises(UsageError, match=f"^{said}$"):
             Searcher(known.store, text)
-    with pytest.raises(UsageError, match=r"^the datasets are a list of names: give \['known'\], not 'known'$"):
+    with pytest.raises(UsageError, match=r"^the datasets are a list: give \['known'\], not 'known'$"):
         rebuild_collection(known.store, "new", datasets="known")
 
 
