@@ -14,6 +14,9 @@ from rasterembed.number_text import agreeing, counted, part_of
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
 
+_SHOWN_NAMES = 3
+"""Largest number of names behind a text."""
+
 UNFINISHED = "unfinished"
 """State that people see if a run of a collection failed or was stopped."""
 
@@ -85,14 +88,27 @@ def datasets_are_lost(collection_id: str, lost: Sequence[str]) -> str:
     return f"{scenes} missing ({lost[0]!r}{more}): `rasterembed collection verify {collection_id}` says what to do"
 
 
-def scenes_are_gone(count: int) -> str:
-    """Return the number of scenes that are gone for people.
+def with_names(text: str, names: Sequence[str]) -> str:
+    """Return a text about things, with the names of some of them behind it.
 
     Example:
-        >>> scenes_are_gone(1), scenes_are_gone(2)
-        ('1 scene is gone', '2 scenes are gone')
+        >>> with_names("2 scenes are gone", ["survey--a", "survey--b"])
+        '2 scenes are gone (survey--a, survey--b)'
+        >>> with_names("5 scenes are gone", ["a", "b", "c", "d", "e"])
+        '5 scenes are gone (a, b, c and 2 more)'
     """
-    return f"{counted(count, 'scene')} {agreeing(count, 'is', 'are')} gone"
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return f"{text} ({', '.join(names[:_SHOWN_NAMES])}{more})"
+
+
+def scenes_are_gone(ids: Sequence[str]) -> str:
+    """Return the number of scenes that are gone for people, with the ids of some of them.
+
+    Example:
+        >>> scenes_are_gone(["survey--a"])
+        '1 scene is gone (survey--a)'
+    """
+    return with_names(f"{counted(len(ids), 'scene')} {agreeing(len(ids), 'is', 'are')} gone", ids)
 
 
 def listings_unknown(collection_id: str) -> str:

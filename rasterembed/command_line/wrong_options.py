@@ -78,8 +78,9 @@ def usage_error(error: CycloptsError | UsageError) -> str:
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
-    """Return one line about an option that the command does not have. It names an option with nearly the same letters.
+    """Return one line about an option that the command does not have. It names an option that was perhaps meant.
 
+    Such an option has nearly the same letters, or its name is a word of the wrong name, as `size` is of `tile-size`.
     Cyclopts compares the names with their dashes, so it finds options near that have only a few letters in common.
     """
     word = error.token.keyword or error.token.value
@@ -88,6 +89,7 @@ def _unknown_option(error: UnknownOptionError) -> str:
         each.removeprefix("--") for argument in error.argument_collection if argument.parse for each in argument.names
     ]
     near = get_close_matches(name, [each for each in known if each[:1] == name[:1]], n=1, cutoff=_NEAR_OPTION)
+    near = near or [each for each in known if each in name.split("-")]
     hint = f" Did you mean --{near[0]}?" if near else ""
     return f"Unknown option: {word}.{hint} --help lists all options."
 

@@ -8,11 +8,13 @@ from rasterembed.collection.shared_texts import (
     scenes_are_gone,
     state_text,
     undated_text,
+    with_names,
     work_text,
 )
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import in_command_words
+from rasterembed.escape import escape_terminal
 from rasterembed.number_text import agreeing, counted
 
 
@@ -44,13 +46,15 @@ def summary(result: CollectionResult, search: str | None) -> str:
     lines += [f"failed: {in_command_words(text)}" for text in result.failures()]
     if result.pruned:
         count = len(result.pruned)
-        lines.append(f"pruned: {counted(count, 'scene')} that {agreeing(count, 'is', 'are')} gone")
+        pruned = f"{counted(count, 'scene')} that {agreeing(count, 'is', 'are')} gone"
+        lines.append(f"pruned: {with_names(pruned, result.pruned)}")
     elif comparison.gone:
-        lines.append(f"gone: {scenes_are_gone(len(comparison.gone))}, but not deleted (--prune does it)")
+        lines.append(f"gone: {scenes_are_gone(comparison.gone)}, but not deleted (--prune does it)")
     if result.listing.repeated:
-        repeated = len(result.listing.repeated)
-        named = f"{counted(repeated, 'scene')} {agreeing(repeated, 'is', 'are')} named more than once"
-        lines.append(f"note: {named}; {agreeing(repeated, 'it', 'each')} was taken once")
+        repeated = [escape_terminal(source) for source in result.listing.repeated]
+        count = len(repeated)
+        named = with_names(f"{counted(count, 'scene')} {agreeing(count, 'is', 'are')} named more than once", repeated)
+        lines.append(f"note: {named}; {agreeing(count, 'it', 'each')} was taken once, as the listing has it first")
     if catalogue.undated:
         lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:

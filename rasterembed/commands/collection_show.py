@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -18,7 +19,7 @@ from rasterembed.commands.texts import pairs, text_table
 from rasterembed.commands.words_of_embed import in_words_of_embed
 from rasterembed.dataset.continuing import run_text
 from rasterembed.escape import escape_terminal
-from rasterembed.number_text import counted
+from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.known_collections import embed_command
 from rasterembed.store.layout import DatasetLayout, name_of
@@ -73,7 +74,7 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
         "scenes": {state.value: count for state, count in catalogue.counts().items()},
         "rows": catalogue.vectors,
         "quality": _quality(collection),
-        "gone": sum(catalogue.table["gone"].to_pylist()),
+        "gone": _gone(catalogue),
         "first": None if first is None else first.isoformat(),
         "last": None if last is None else last.isoformat(),
         "undated": catalogue.undated,
@@ -140,9 +141,13 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     elif catalogue.vectors:
         command = in_command_words(f"`rasterembed qa --collection {collection.id}`")
         yield "quality", f"not checked as it is now: {command} checks it"
-    gone = sum(catalogue.table["gone"].to_pylist())
+    gone = _gone(catalogue)
     if gone:
-        yield "gone", f"{scenes_are_gone(gone)}: the last listing did not have {'it' if gone == 1 else 'them'}"
+        them = agreeing(len(gone), "it", "them")
+        yield (
+            "gone",
+            f"{scenes_are_gone(gone)}: the last listing did not have {them}; a run with --prune deletes {them}",
+        )
     bbox, (first, last) = catalogue.extent()
     yield "dates", _dates(first, last)
     if catalogue.undated:
@@ -157,10 +162,18 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else in_command_words(f" (report: `rasterembed qa {row.id}`)")
         text = in_a_new_collection(failure_text(row), fixed=fixed)
-        yield row.state.value, f"{in_command_words(in_words_of_embed(text))}{more}"
+        gone_too = " (this scene is gone)" if row.gone else ""
+        yield row.state.value, f"{in_command_words(in_words_of_embed(text))}{more}{gone_too}"
     if len(failures) > SHOWN_FAILURES:
         yield "more failed scenes", f"{len(failures) - SHOWN_FAILURES} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint
+
+
+def _gone(catalogue: Catalogue) -> list[str]:
+    """Return the ids of the scenes that are gone."""
+    table = catalogue.table
+    ids: list[str] = table.filter(table["gone"])["id"].to_pylist()
+    return ids
 
 
 def _failures(collection: Collection) -> list[SceneRow]:

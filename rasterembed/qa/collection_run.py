@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
@@ -318,14 +319,23 @@ def _measurements(measures: _Measures) -> list[Measurement]:
     sources = _strings(catalogue, "source")
     failed = counts.get(SceneState.FAILED, 0)
     embedded = catalogue.count - failed
+    failures = catalogue.filter(states=[SceneState.FAILED]).table
+    # A failed scene that is gone has no vectors, and nobody waits for them.
+    awaited = failures.filter(pc.invert(failures["gone"]))
     found = [
-        _share("failed_scene_share", failed, catalogue.count, "no scenes", _examples(catalogue, SceneState.FAILED)),
+        _share(
+            "failed_scene_share",
+            awaited.num_rows,
+            embedded + awaited.num_rows,
+            "no scenes",
+            _examples(awaited),
+        ),
         _share(
             "failed_qa_scene_share",
             counts.get(SceneState.FAILED_QA, 0),
             embedded,
             "no embedded scenes",
-            _examples(catalogue, SceneState.FAILED_QA),
+            _examples(catalogue.filter(states=[SceneState.FAILED_QA]).table),
         ),
         Measurement("unreadable_scenes", len(means.unreadable), examples=tuple(means.unreadable)[:_EXAMPLES]),
         Measurement(
@@ -352,9 +362,8 @@ def _share(metric: str, part: int, whole: int, nothing: str, examples: tuple[str
     return Measurement(metric, part / whole, examples=examples)
 
 
-def _examples(catalogue: Catalogue, state: SceneState) -> tuple[str, ...]:
-    chosen = catalogue.filter(states=[state]).table
-    return tuple(chosen["source"].slice(0, _EXAMPLES).to_pylist())
+def _examples(scenes: pa.Table) -> tuple[str, ...]:
+    return tuple(scenes["source"].slice(0, _EXAMPLES).to_pylist())
 
 
 def _draw_pictures(measures: _Measures) -> Pictures:

@@ -110,7 +110,8 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     (scenes / "no-crs.tif").unlink()
     complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
     assert facts(complete)["note"] == "no scene is new or changed, so nothing was computed"
-    assert facts(complete)["pruned"] == "1 scene that is gone"
+    pruned = facts(complete)["pruned"]
+    assert re.fullmatch(r"1 scene that is gone \(survey--no-crs-\w+\)", pruned)
     assert facts(complete)["this run"] == "2 unchanged"
     assert facts(complete)["scenes"] == "2: 2 ready"
 
@@ -431,13 +432,29 @@ def test_a_rebuild_keeps_the_listings_and_the_quality_so_that_pruning_goes_on(
     embed(scenes, root, tiny_vit)
     before = command("show", "survey", "--root", root)
     assert facts(before)["scenes from"] == str(scenes)
-    assert facts(before)["gone"] == "1 scene is gone: the last listing did not have it"
+    (gone,) = [path.parent.name for path in Path(root).glob("datasets/survey--a-*/manifest.json")]
+    advice = "a run with --prune deletes it"
+    assert facts(before)["gone"] == f"1 scene is gone ({gone}): the last listing did not have it; {advice}"
+    assert json.loads(command("show", "survey", "--root", root, "--json"))["gone"] == [gone]
     assert "quality" in facts(before)
     capsys.readouterr()
     command("rebuild", "survey", "--root", root)
     assert capsys.readouterr().err == ""
     assert command("show", "survey", "--root", root) == before
-    assert facts(embed(scenes, root, tiny_vit, "--prune"))["pruned"] == "1 scene that is gone"
+    assert facts(embed(scenes, root, tiny_vit, "--prune"))["pruned"] == f"1 scene that is gone ({gone})"
+
+
+def test_a_failed_scene_that_is_gone_is_marked_and_a_repeated_scene_is_named(
+    scenes: Path, root: str, tiny_vit: Path
+) -> None:
+    listing = scenes / "list.txt"
+    listing.write_text(f"{scenes}/a.tif\n{scenes}/no-crs.tif\n{scenes}/a.tif\n")
+    note = f"1 scene is named more than once ({scenes}/a.tif); it was taken once, as the listing has it first"
+    assert facts(embed(listing, root, tiny_vit))["note"] == note
+    assert "gone" not in command("show", "survey", "--root", root)
+    listing.write_text(f"{scenes}/a.tif\n")
+    embed(listing, root, tiny_vit)
+    assert facts(command("show", "survey", "--root", root))["failed"].endswith(" (this scene is gone)")
 
 
 def test_rebuild_makes_a_lost_catalogue_again(

@@ -321,6 +321,11 @@ def test_qa_sets_the_state_by_its_verdict(
             "error: Unknown option: --dry-run. --help lists all options",
         ),
         (2, ["search", "made", "--count", "3"], "error: Unknown option: --count. --help lists all options"),
+        (
+            2,
+            ["embed", "scene.tif", "--tile-size", "32"],
+            "error: Unknown option: --tile-size. Did you mean --size? --h",
+        ),
         (2, ["embed", "scene.tif", "--sise", "32"], "error: Unknown option: --sise. Did you mean --size? --help lists"),
         (
             2,

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,18 @@ def test_embed_collection_checks_at_its_end_warns_and_succeeds(tmp_path: Path, t
     (tmp_path / "scenes/b.tif").unlink()
     embed_collection(store, NAME, str(tmp_path / "scenes"), collection_options(tiny_vit))
     assert "rasterembed:qa" not in json.loads((Path(store.root) / LAYOUT.stac_collection).read_bytes())
+
+
+def test_a_failed_scene_that_is_gone_does_not_count_as_failed(store: ObjectStore) -> None:
+    collection = Collection.open(store, NAME)
+    rows = list(collection.catalogue.rows())
+    one_gone = next(row for row in rows if row.state is SceneState.FAILED)
+    changed = [replace(row, gone=True) if row is one_gone else row for row in rows]
+    report = judge_collection(store, LAYOUT, collection.configuration, Catalogue.of(changed))
+    # Of 15 scenes, two failed. Of the 14 that are not gone, one failed: less than the tenth that is allowed.
+    assert "failed_scene_share" not in {metric.name for metric in report.breaches}
+    before = judge_collection(store, LAYOUT, collection.configuration, collection.catalogue)
+    assert "failed_scene_share" in {metric.name for metric in before.breaches}
 
 
 def test_an_empty_collection_and_hostile_texts_have_a_report(store: ObjectStore) -> None:
