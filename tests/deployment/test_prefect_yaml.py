@@ -19,7 +19,8 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger, DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
@@ -34,6 +35,7 @@ from tasks.events import COLLECTION_EVENT
 from tests.support.deployed import deploy
 from tests.support.http import request
 from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "prefect.yaml").read_text()
@@ -302,6 +304,30 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     assert "block object-store/raster-embeddings" in changed
     (block,) = _everything(empty_server)["block_documents"]
     assert block["data"]["root"] == str(tmp_path / "other")
+
+
+def _documented_schedules() -> list[dict[str, Any]]:
+    """Return the schedules in docs/collections.md."""
+    (block,) = re.findall(r"```yaml\n(    schedules:.*?)```", (PROJECT / "docs/collections.md").read_text(), re.DOTALL)
+    found: list[dict[str, Any]] = yaml.safe_load(block)["schedules"]
+    return found
+
+
+@pytest.mark.slow
+def test_the_server_makes_runs_of_the_documented_schedule(empty_server: PrefectServer, tmp_path: Path) -> None:
+    (schedule,) = _documented_schedules()
+    assert set(schedule) <= SCHEDULE_KEYS
+    deploy(empty_server, "embed-collection/collection-process", RASTER_ROOT=str(tmp_path))
+    with temporary_settings({PREFECT_API_URL: empty_server.api_url}), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("embed-collection/collection-process")
+        cron = CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+        wanted = DeploymentScheduleCreate(schedule=cron, parameters=schedule["parameters"], slug=schedule["slug"])
+        client.create_deployment_schedules(deployment.id, [wanted])
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        runs = wait_for(lambda: client.read_flow_runs(deployment_filter=chosen), "runs of the schedule", every=1)
+        client.delete_deployment(deployment.id)
+    assert {run.expected_start_time.hour for run in runs} == {2}
+    assert all(run.parameters == deployment.parameters | schedule["parameters"] for run in runs)
 
 
 def _row(server: PrefectServer, name: str, *arguments: str) -> str:
