@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal
 
 _LONGEST = 15
@@ -101,6 +102,21 @@ def part_of(part: int, whole: int, noun: str, is_: str = "is", are: str = "are")
         ('1 of 4 shards is written', '0 of 1 scene has no date')
     """
     return f"{part:,} of {counted(whole, noun)} {is_ if 1 in (part, whole) else are}"
+
+
+def first_names(names: Sequence[str], shown: int) -> str:
+    """Return the first names, separated by commas, and the number of the others. Empty if there are no names.
+
+    Args:
+        names: all names.
+        shown: largest number of names in the text.
+
+    Example:
+        >>> first_names(["a", "b", "c"], 3), first_names(["a", "b", "c"], 2)
+        ('a, b, c', 'a, b and 1 more')
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{more}"
 
 
 def _exponent(value: float) -> int:

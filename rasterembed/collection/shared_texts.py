@@ -9,16 +9,16 @@ from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import Unreadable
-from rasterembed.number_text import agreeing, counted, part_of
+from rasterembed.number_text import agreeing, counted, first_names, part_of
 
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
 
-_SHOWN_NAMES = 3
-"""Largest number of names behind a text."""
-
 UNFINISHED = "unfinished"
 """State that people see if a run of a collection failed or was stopped."""
+
+SHOWN_SCENES = 3
+"""Largest number of scenes that a sentence names."""
 
 
 def state_text(state: CollectionState | Unreadable, vectors: int, *, running: bool = True) -> str:
@@ -84,31 +84,24 @@ def datasets_are_lost(collection_id: str, lost: Sequence[str]) -> str:
         "the dataset of 1 scene is missing ('survey--a'): `rasterembed collection verify survey` says what to do"
     """
     scenes = "the dataset of 1 scene is" if len(lost) == 1 else f"the datasets of {len(lost)} scenes are"
-    more = "" if len(lost) == 1 else f" and {len(lost) - 1} more"
-    return f"{scenes} missing ({lost[0]!r}{more}): `rasterembed collection verify {collection_id}` says what to do"
-
-
-def with_names(text: str, names: Sequence[str]) -> str:
-    """Return a text about things, with the names of some of them behind it.
-
-    Example:
-        >>> with_names("2 scenes are gone", ["survey--a", "survey--b"])
-        '2 scenes are gone (survey--a, survey--b)'
-        >>> with_names("5 scenes are gone", ["a", "b", "c", "d", "e"])
-        '5 scenes are gone (a, b, c and 2 more)'
-    """
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return f"{text} ({', '.join(names[:_SHOWN_NAMES])}{more})"
+    names = first_names([repr(name) for name in lost], 1)
+    return f"{scenes} missing ({names}): `rasterembed collection verify {collection_id}` says what to do"
 
 
 def scenes_are_gone(ids: Sequence[str]) -> str:
-    """Return the number of scenes that are gone for people, with the ids of some of them.
+    """Return a text for people that says how many scenes are gone. It names the first of them.
+
+    Args:
+        ids: ids of the scenes that are gone. One or more.
 
     Example:
         >>> scenes_are_gone(["survey--a"])
         '1 scene is gone (survey--a)'
+        >>> scenes_are_gone(["survey--a", "survey--b", "survey--c", "survey--d"])
+        '4 scenes are gone (survey--a, survey--b, survey--c and 1 more)'
     """
-    return with_names(f"{counted(len(ids), 'scene')} {agreeing(len(ids), 'is', 'are')} gone", ids)
+    names = first_names(ids, SHOWN_SCENES)
+    return f"{counted(len(ids), 'scene')} {agreeing(len(ids), 'is', 'are')} gone ({names})"
 
 
 def listings_unknown(collection_id: str) -> str:

@@ -78,7 +78,7 @@ def usage_error(error: CycloptsError | UsageError) -> str:
 
 
 def _unknown_option(error: UnknownOptionError) -> str:
-    """Return one line about an option that the command does not have. It names an option that was perhaps meant.
+    """Return one line about an option that the command does not have. It names the option that a person may mean.
 
     Such an option has nearly the same letters, or its name is a word of the wrong name, as `size` is of `tile-size`.
     Cyclopts compares the names with their dashes, so it finds options near that have only a few letters in common.

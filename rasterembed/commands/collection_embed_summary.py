@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from rasterembed.collection.shared_texts import (
+    SHOWN_SCENES,
     counts_text,
     nothing_to_embed,
     scenes_are_gone,
     state_text,
     undated_text,
-    with_names,
     work_text,
 )
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
-from rasterembed.number_text import agreeing, counted
+from rasterembed.number_text import agreeing, counted, first_names
 
 
 def summary(result: CollectionResult, search: str | None) -> str:
@@ -47,14 +47,15 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if result.pruned:
         count = len(result.pruned)
         pruned = f"{counted(count, 'scene')} that {agreeing(count, 'is', 'are')} gone"
-        lines.append(f"pruned: {with_names(pruned, result.pruned)}")
+        lines.append(f"pruned: {pruned} ({first_names(result.pruned, SHOWN_SCENES)})")
     elif comparison.gone:
         lines.append(f"gone: {scenes_are_gone(comparison.gone)}, but not deleted (--prune does it)")
     if result.listing.repeated:
         repeated = [escape_terminal(source) for source in result.listing.repeated]
         count = len(repeated)
-        named = with_names(f"{counted(count, 'scene')} {agreeing(count, 'is', 'are')} named more than once", repeated)
-        lines.append(f"note: {named}; {agreeing(count, 'it', 'each')} was taken once, as the listing has it first")
+        named = f"{counted(count, 'scene')} {agreeing(count, 'is', 'are')} named more than once"
+        used = f"of {agreeing(count, 'it', 'each')}, only the first entry was used"
+        lines.append(f"note: {named} ({first_names(repeated, SHOWN_SCENES)}); {used}")
     if catalogue.undated:
         lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:

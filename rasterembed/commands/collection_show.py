@@ -144,10 +144,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     gone = _gone(catalogue)
     if gone:
         them = agreeing(len(gone), "it", "them")
-        yield (
-            "gone",
-            f"{scenes_are_gone(gone)}: the last listing did not have {them}; a run with --prune deletes {them}",
-        )
+        advice = f"a run with --prune deletes {them}"
+        yield "gone", f"{scenes_are_gone(gone)}: the last listing did not have {them}; {advice}"
     bbox, (first, last) = catalogue.extent()
     yield "dates", _dates(first, last)
     if catalogue.undated:
@@ -162,8 +160,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else in_command_words(f" (report: `rasterembed qa {row.id}`)")
         text = in_a_new_collection(failure_text(row), fixed=fixed)
-        gone_too = " (this scene is gone)" if row.gone else ""
-        yield row.state.value, f"{in_command_words(in_words_of_embed(text))}{more}{gone_too}"
+        mark = " (this scene is gone)" if row.gone else ""
+        yield row.state.value, f"{in_command_words(in_words_of_embed(text))}{more}{mark}"
     if len(failures) > SHOWN_FAILURES:
         yield "more failed scenes", f"{len(failures) - SHOWN_FAILURES} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint

@@ -315,28 +315,15 @@ def _farthest(measures: _Measures) -> list[int]:
 
 
 def _measurements(measures: _Measures) -> list[Measurement]:
-    catalogue, means, counts = measures.catalogue, measures.means, measures.catalogue.counts()
+    catalogue, means = measures.catalogue, measures.means
     sources = _strings(catalogue, "source")
-    failed = counts.get(SceneState.FAILED, 0)
-    embedded = catalogue.count - failed
-    failures = catalogue.filter(states=[SceneState.FAILED]).table
-    # A failed scene that is gone has no vectors, and nobody waits for them.
-    awaited = failures.filter(pc.invert(failures["gone"]))
+    failed, failed_qa = (catalogue.filter(states=[state]).table for state in (SceneState.FAILED, SceneState.FAILED_QA))
+    embedded = catalogue.count - failed.num_rows
+    # Nobody expects vectors of a failed scene that is gone.
+    expected = failed.filter(pc.invert(failed["gone"]))
     found = [
-        _share(
-            "failed_scene_share",
-            awaited.num_rows,
-            embedded + awaited.num_rows,
-            "no scenes",
-            _examples(awaited),
-        ),
-        _share(
-            "failed_qa_scene_share",
-            counts.get(SceneState.FAILED_QA, 0),
-            embedded,
-            "no embedded scenes",
-            _examples(catalogue.filter(states=[SceneState.FAILED_QA]).table),
-        ),
+        _share("failed_scene_share", expected.num_rows, embedded + expected.num_rows, "no scenes", _examples(expected)),
+        _share("failed_qa_scene_share", failed_qa.num_rows, embedded, "no embedded scenes", _examples(failed_qa)),
         Measurement("unreadable_scenes", len(means.unreadable), examples=tuple(means.unreadable)[:_EXAMPLES]),
         Measurement(
             "duplicate_scenes",

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, UsageError, one_line
+from rasterembed.number_text import first_names
 from rasterembed.search.output_file import STORE_PREFIX
 from rasterembed.search.query import Where
 from rasterembed.store.local_path import absolute_path
@@ -68,11 +69,8 @@ class ClassTiles:
         named = sorted(pc.unique(self.dataset_ids).drop_null().to_pylist())
         if not set(named).isdisjoint(searched):
             return ""
-        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
-        return (
-            f"{self.key[0]} has tiles of these classes only in other datasets: {', '.join(named[:_LISTED]) or 'none'}"
-            f"{more}"
-        )
+        others = first_names(named, _LISTED) or "none"
+        return f"{self.key[0]} has tiles of these classes only in other datasets: {others}"
 
     def named(self) -> pa.Table:
         """Return the columns `dataset_id` and `tile_id`. The file must have the column `dataset_id`."""
@@ -213,10 +211,7 @@ def _chosen(address: str, table: pa.Table, classes: Sequence[str], key: tuple[st
     missing = [name for name in classes if name not in found]
     if missing:
         known = sorted(pc.unique(table["class"]).drop_null().to_pylist())
-        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
-        raise UsageError(
-            f"{address}: no tile has the class {' or '.join(missing)}: its classes are "
-            f"{', '.join(known[:_LISTED]) or 'empty'}{more}"
-        )
+        of_file = first_names(known, _LISTED) or "empty"
+        raise UsageError(f"{address}: no tile has the class {' or '.join(missing)}: its classes are {of_file}")
     columns = {name: pc.cast(rows[name], pa.string()).combine_chunks() for name in rows.column_names}
     return ClassTiles(key, columns["tile_id"], columns.get("dataset_id"))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.number_text import rounded_text
+from rasterembed.number_text import first_names, rounded_text
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.resembling import ChannelNames, RasterColours, ResemblingGroups
 
@@ -54,8 +54,7 @@ class RadiometryGroup(BaseModel):
     @property
     def name(self) -> str:
         """The first dataset, and the number of the others, as text for people."""
-        first, *others = self.dataset_ids
-        return f"{first}{f' and {len(others)} more' if others else ''}"
+        return first_names(self.dataset_ids, 1)
 
 
 def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:

@@ -449,7 +449,7 @@ def test_a_failed_scene_that_is_gone_is_marked_and_a_repeated_scene_is_named(
 ) -> None:
     listing = scenes / "list.txt"
     listing.write_text(f"{scenes}/a.tif\n{scenes}/no-crs.tif\n{scenes}/a.tif\n")
-    note = f"1 scene is named more than once ({scenes}/a.tif); it was taken once, as the listing has it first"
+    note = f"1 scene is named more than once ({scenes}/a.tif); of it, only the first entry was used"
     assert facts(embed(listing, root, tiny_vit))["note"] == note
     assert "gone" not in command("show", "survey", "--root", root)
     listing.write_text(f"{scenes}/a.tif\n")
